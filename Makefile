@@ -1,0 +1,43 @@
+# `make` lists the targets. PYTHON=... picks the Python that .venv is made with.
+
+VENV := .venv
+STAMP := $(VENV)/installed
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(call new_enough,$p),$p)))
+new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: $(STAMP)  ## train on handwritten digits, here and now (CPU, a few minutes)
+	$(VENV)/bin/python -m inr_gan_jax.main --config=configs/digits.py --workdir=runs/digits
+
+test: $(STAMP)  ## run the tests (ARGS="-k checkpoint" picks some)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-slow: $(STAMP)  ## run the tests that take minutes each
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+clean:  ## remove .venv and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed once, and again when what is to be installed changes.
+$(STAMP): requirements.txt pyproject.toml
+	@test -x $(VENV)/bin/pip || $(MAKE) --no-print-directory $(VENV)
+	@echo "Installing JAX and the rest into $(VENV): 1.2 GB on disk, one to five minutes ..."
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+.PHONY: $(VENV)
+$(VENV):
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found;" \
+	    "install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -n "$(call new_enough,$(PYTHON))" || { echo "error: PYTHON=$(PYTHON)" \
+	    "is not Python 3.11 or later" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) cannot make" \
+	    "virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)

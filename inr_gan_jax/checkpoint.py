@@ -1,0 +1,346 @@
+"""Checkpoints of a run: orbax writes them, a manifest of our own says that they are whole.
+
+A checkpoint is a folder named after its iteration count: `state/` (arrays), `metadata/` (JSON) and
+`manifest.json`, the size and SHA-256 of every other file. orbax restores flipped bits silently;
+the manifest finds them. It is written last, by one rename: a folder without it is unfinished.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from jax.experimental import multihost_utils
+
+from inr_gan_jax.errors import UserError
+
+FOLDER = "checkpoints"  # inside a workdir
+MANIFEST = "manifest.json"
+_NONE, _DAMAGED = -1, -2  # what process 0 may tell the others in place of a step
+_TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax has not committed
+
+
+class Checkpoints:
+    """The newest `keep` checkpoints of a run under `directory`.
+
+    A context manager: a process that ends without `close` loses the pending save (logged as an
+    error), as Python allows no new threads by then.
+
+    In a run of many processes every process makes the same calls, on a directory that all of them
+    see; process 0 alone hashes, cleans and deletes. Two runs must not write to one directory:
+    opening it for writing removes what an earlier, killed save left there.
+    """
+
+    def __init__(self, directory: epath.PathLike, *, keep: int = 3, read_only: bool = False):
+        """Opens `directory`, creating it unless `read_only`, which writes and deletes nothing."""
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, not {keep}")
+        self.directory = _absolute(directory)
+        self._keep = keep
+        self._read_only = read_only
+        self._damaged: set[int] = set()  # finished steps that a restore found damaged
+        self._finishing: threading.Thread | None = None
+        # Folders made in the background cost a minutes-long wait when making them fails.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        parts = ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(),
+            metadata=ocp.JsonCheckpointHandler(),
+            composite_options=ocp.CompositeOptions(async_options=options),
+        )
+        self._orbax = ocp.AsyncCheckpointer(parts, async_options=options)
+        if not read_only and _is_primary():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def save(self, step: int, state: Any, metadata: dict) -> None:
+        """Starts saving; returns once `state` is on the host, so its buffers may be donated.
+
+        A save that fails (a full disk) is reported through `logging.error` as soon as that is
+        known, its remains are removed, and nothing is raised: `steps` says what there is.
+
+        Args:
+          step: the iteration count.
+          state: nested string-keyed dictionaries of jax.Arrays, without typed keys.
+          metadata: what JSON can hold (tuples come back as lists).
+
+        Raises:
+          ValueError: there is a finished checkpoint of this step, or the directory is read-only.
+          TypeError: `metadata` is no JSON.
+        """
+        if self._read_only:
+            raise ValueError(f"{self.directory} was opened read-only")
+        self.wait()
+        json.dumps(metadata)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+        )
+        try:
+            if step in self.steps() and step not in self._damaged:
+                raise ValueError(f"{self.directory} already has a checkpoint of step {step}")
+            # force: replaces the damaged or unfinished folder of this step, if there is one
+            self._orbax.save(self.directory / str(step), args=args, force=True)
+        except OSError as error:
+            self._report_failed(step, error)
+            return
+        self._finishing = threading.Thread(target=self._finish, args=(step,), name="checkpoint")
+        self._finishing.start()
+
+    def wait(self) -> None:
+        """Waits until the pending save, if any, is finished or has failed."""
+        if self._finishing is not None:
+            self._finishing.join()
+            self._finishing = None
+
+    def close(self) -> None:
+        """Waits for the pending save and frees the threads behind it; may be called twice."""
+        self.wait()
+        self._orbax.close()
+
+    def steps(self) -> list[int]:
+        """Returns the finished checkpoints' iteration counts, oldest first."""
+        if not self.directory.exists():
+            return []
+        return sorted(int(f.name) for f in _step_folders(self.directory) if _is_finished(f))
+
+    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict, int] | None:
+        """Returns (state, metadata, step), or None if there is no finished checkpoint at all.
+
+        Every file is read and compared with the manifest first. A damaged checkpoint is named in a
+        warning and the one before it is used; a later `save` may replace it.
+
+        Args:
+          abstract_state: pytree of jax.ShapeDtypeStruct like the saved state. Leaves go where
+            their shardings say, whatever the topology that saved them; to the first local device
+            where they have none.
+          step: the iteration count, or None for the newest intact checkpoint.
+
+        Raises:
+          UserError: there is no such step, all candidates are damaged, or the first leaf of
+            another name, shape or dtype, which it names.
+        """
+        chosen = self._choose(step)
+        if chosen is None:
+            return None
+        if step is None:
+            self._damaged = {s for s in self.steps() if s > chosen}
+        folder = self.directory / str(chosen)
+        saved = self._orbax.metadata(folder).item_metadata["state"].tree
+        _check_same_leaves(abstract_state, saved, folder)
+        restored = self._orbax.restore(
+            folder,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(jax.tree.map(_placed, abstract_state)),
+                metadata=ocp.args.JsonRestore(),
+            ),
+        )
+        return restored.state, restored.metadata, chosen
+
+    def metadata(self, step: int | None = None) -> dict:
+        """Returns the JSON part of one checkpoint (None: the newest) without reading the arrays.
+
+        Raises:
+          UserError: there is no such checkpoint, or its JSON part is damaged.
+        """
+        chosen = self._choose(step, part="metadata/")
+        if chosen is None:
+            raise UserError(f"{self.directory}: no finished checkpoint here")
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return self._orbax.restore(self.directory / str(chosen), args=args).metadata
+
+    def _choose(self, step: int | None, part: str = "") -> int | None:
+        """The newest candidate whose files under `part` are intact, the same in all processes."""
+        self.wait()
+        chosen = self._newest_intact(step, part) if _is_primary() else _NONE
+        if jax.process_count() > 1:
+            chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
+        if chosen == _DAMAGED:
+            what = "every checkpoint" if step is None else f"checkpoint {step}"
+            raise UserError(f"{self.directory}: {what} is damaged (see the warnings above)")
+        if chosen == _NONE and step is not None:
+            raise UserError(f"{self.directory}: no checkpoint {step}; there are {self.steps()}")
+        return None if chosen == _NONE else chosen
+
+    def _newest_intact(self, step: int | None, part: str) -> int:
+        candidates = [s for s in self.steps() if step in (None, s)]
+        if not candidates:
+            return _NONE
+        return next((s for s in reversed(candidates) if self._is_intact(s, part)), _DAMAGED)
+
+    def _is_intact(self, step: int, part: str) -> bool:
+        damage = _find_damage(self.directory / str(step), part)
+        if damage:
+            logging.warning("checkpoint %s is damaged: %s", self.directory / str(step), damage)
+        return damage is None
+
+    def _finish(self, step: int) -> None:
+        """Background thread: the manifest once orbax has committed, and only then deletions."""
+        try:
+            self._orbax.wait_until_finished()
+            if _is_primary():
+                _write_manifest(self.directory / str(step))
+        except Exception as error:  # tensorstore reports a full disk as a ValueError
+            self._report_failed(step, error)
+        else:
+            if _is_primary():
+                _attempt(self._delete_old, step)
+
+    def _report_failed(self, step: int, error: Exception) -> None:
+        logging.error("CHECKPOINT %d WAS NOT SAVED under %s: %s", step, self.directory, error)
+        if _is_primary():  # on a full disk, the remains are the first thing to give back
+            _attempt(self._remove_leftovers)
+
+    def _delete_old(self, newest: int) -> None:
+        """Keeps `newest`, which was just saved, and the `keep - 1` intact ones before it."""
+        others = [s for s in self.steps() if s != newest]
+        intact = [s for s in others if s not in self._damaged]
+        overtaken = [s for s in others if s in self._damaged and s < newest]
+        for step in overtaken + intact[: max(0, len(intact) - self._keep + 1)]:
+            _remove(self.directory / str(step))
+
+    def _remove_leftovers(self) -> None:
+        for folder in self.directory.iterdir():
+            if _TEMPORARY in folder.name:
+                folder.rmtree()
+        for folder in _step_folders(self.directory):
+            if not _is_finished(folder):
+                _remove(folder)
+
+
+def locate(path: epath.PathLike) -> tuple[epath.Path, int | None]:
+    """Finds the checkpoints that a user's `path` means.
+
+    `path` is a workdir (it has `checkpoints/`), a folder of checkpoints, or one checkpoint.
+
+    Returns:
+      The folder of checkpoints, and the step if `path` is one checkpoint, else None.
+
+    Raises:
+      UserError: `path` is missing, or holds no finished checkpoint.
+    """
+    path = _absolute(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
+    if (path / FOLDER).is_dir():
+        path = path / FOLDER
+    elif path.name.isdecimal() and _is_finished(path):
+        return path.parent, int(path.name)
+    if not any(_is_finished(folder) for folder in _step_folders(path)):
+        raise UserError(
+            f"{path}: no finished checkpoint here; give a workdir, its {FOLDER}/ or one step in it"
+        )
+    return path, None
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+    path = epath.Path(path)  # `absolute` would make a local path of gs://...
+    return path if path.is_absolute() else path.absolute()
+
+
+def _attempt(delete: Callable[..., None], *args) -> None:
+    """Runs a deletion whose failure must not stop a run."""
+    try:
+        delete(*args)
+    except OSError as error:
+        logging.error("cannot delete: %s", error)
+
+
+def _is_primary() -> bool:
+    return jax.process_index() == 0
+
+
+def _is_finished(folder: epath.Path) -> bool:
+    return (folder / MANIFEST).exists()
+
+
+def _step_folders(directory: epath.Path) -> Iterator[epath.Path]:
+    return (f for f in directory.iterdir() if f.name.isdecimal() and f.is_dir())
+
+
+def _remove(folder: epath.Path) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: half a folder is no checkpoint
+    folder.rmtree()
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in folder.iterdir():  # epath has no recursive glob
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _digest(path: epath.Path) -> dict[str, int | str]:
+    sha, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            sha.update(chunk)
+            size += len(chunk)
+    return {"size": size, "sha256": sha.hexdigest()}
+
+
+def _write_manifest(folder: epath.Path) -> None:
+    """Writes {relative path: {size in bytes, sha256}} of all files in one atomic step."""
+    names = sorted(p.relative_to(folder).as_posix() for p in _files(folder))
+    with ThreadPoolExecutor(4) as pool:
+        digests = pool.map(lambda name: _digest(folder / name), names)
+        manifest = dict(zip(names, digests, strict=True))
+    temporary = folder / f"{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=1))
+    temporary.replace(folder / MANIFEST)
+
+
+def _find_damage(folder: epath.Path, part: str) -> str | None:
+    """Says how the files under `part` differ from the manifest; None: not at all."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        return f"{MANIFEST} is unreadable ({error})"
+    if not isinstance(manifest, dict):
+        return f"{MANIFEST} is no manifest"
+
+    def compare(name: str) -> str | None:
+        try:
+            found = _digest(folder / name)
+        except OSError as error:
+            return f"{name} is missing or unreadable ({type(error).__name__})"
+        return None if found == manifest[name] else f"{name} is not what was written"
+
+    with ThreadPoolExecutor(4) as pool:
+        damages = pool.map(compare, (name for name in manifest if name.startswith(part)))
+        return next(filter(None, damages), None)
+
+
+def _check_same_leaves(wanted: Any, saved: Any, folder: epath.Path) -> None:
+    """Raises UserError for the first leaf that differs: orbax would cast a wrong dtype silently."""
+    wanted, saved = _describe(wanted), _describe(saved)
+    for name in sorted(wanted.keys() | saved.keys()):
+        ours, theirs = wanted.get(name, "absent"), saved.get(name, "absent")
+        if ours != theirs:
+            raise UserError(f"{folder}: {name} is {theirs} there but {ours} in this model")
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
+
+
+def _placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Gives a leaf without a sharding one: otherwise orbax wants the devices that saved it."""
+    here = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)

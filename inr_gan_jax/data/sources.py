@@ -1,0 +1,207 @@
+"""What training reads: images of exactly the model's size and channels, checked before use."""
+
+import concurrent.futures
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from inr_gan_jax.data import images
+from inr_gan_jax.data.named import DigitsStore, NamedStore, TfdsStore
+from inr_gan_jax.data.stores import FileStore, Store, ZipStore, open_files
+from inr_gan_jax.errors import UserError
+
+PREPARE = "python -m inr_gan_jax.data.prepare"
+
+_SCAN_THREADS = 8
+_SCAN_CHUNK = 64
+
+
+class Source:
+    """Random access to (image, label): uint8 [height, width, channels] in 0..255, int.
+
+    Labels are 0 and `num_classes` is 0 unless labels were asked for. `content_hash` (SHA-256, hex)
+    depends on the data alone, not on where it lies. Picklable; safe with threads and in worker
+    processes. Reading an image that cannot be decoded raises a UserError that names it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        height: int,
+        width: int,
+        channels: int,
+        labels: tuple[np.ndarray, int] | None,
+        identity: list,
+    ):
+        self.name = store.name
+        self.height, self.width, self.channels = height, width, channels
+        self._store = store
+        self._labels, self.num_classes = (None, 0) if labels is None else labels
+        stored_labels = None if labels is None else self._labels.tolist()
+        whole = json.dumps([identity, height, width, channels, stored_labels])
+        self.content_hash = hashlib.sha256(whole.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        index = range(len(self))[index]
+        image, where = self._store.image(index), self._store.where(index)
+        size = (self.width, self.height)
+        if image.size != size:
+            if not isinstance(self._store, NamedStore):
+                now = _by(image.size[::-1])
+                raise UserError(f"{where} is {now} now: it changed after the start, start again")
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        label = 0 if self._labels is None else int(self._labels[index])
+        return images.to_pixels(image, self.channels, where), label
+
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """How many images each class has: int64 [num_classes], or None without labels."""
+        if self._labels is None:
+            return None
+        return np.bincount(self._labels, minlength=self.num_classes).astype(np.int64)
+
+
+def open_source(
+    source: str,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    labels: bool,
+    data_dir: str | None = None,
+    progress: bool = True,
+) -> Source:
+    """Opens a data set and checks all of it, without decoding, so that training need not stop.
+
+    Args:
+      source: `digits`, `tfds:NAME[/config][:split]` (the train split by default), or the path of a
+        folder or `.zip` of images, which may be a cloud path. Images of files must have the size
+        asked for. Named data sets, whose sizes are often no powers of two (28x28), are resized to
+        it with a Lanczos filter, and must have its aspect ratio.
+      height, width: the model's size in pixels.
+      channels: 1 (grey), 3 (RGB) or 4 (RGBA). Palettes count as RGB or RGBA.
+      labels: whether classes are needed.
+      data_dir: where TFDS keeps its data.
+      progress: whether to show a bar if checking takes more than two seconds.
+
+    Raises:
+      UserError: one line that names the file at fault and what to do.
+    """
+    if channels not in images.MODES:
+        raise UserError(f"a model of {channels} channels has no data: use 1, 3 or 4")
+    store = open_store(source, data_dir, progress)
+    if isinstance(store, FileStore):
+        identity = _check_files(store, (height, width), channels, progress)
+    else:
+        _check_named(store, (height, width), channels)
+        identity = store.identity()
+    classes = store.labels() if labels else None
+    if labels and classes is None:
+        raise UserError(
+            f"{source} has no labels, but the model is class-conditional: "
+            f"add a dataset.json with labels ({PREPARE} --labels=folders makes one), "
+            "or train without classes"
+        )
+    return Source(
+        store, height=height, width=width, channels=channels, labels=classes, identity=identity
+    )
+
+
+def open_store(source: str, data_dir: str | None, progress: bool) -> Store:
+    """Opens a data set as it is, images of any size; `source` as in `open_source`."""
+    if source == "digits":
+        return DigitsStore()
+    if source.startswith("tfds:"):
+        return TfdsStore(source, data_dir, progress)
+    return open_files(source)
+
+
+def _check_named(store: NamedStore, size: tuple[int, int], channels: int) -> None:
+    how = f"prepare it with {PREPARE} --source={store.name} --crop=center"
+    if store.size is None:
+        raise UserError(f"the images of {store.name} have no common size: {how}")
+    if store.size[0] * size[1] != store.size[1] * size[0]:
+        raise UserError(
+            f"the images of {store.name} are {_by(store.size)}, which is not the shape of the "
+            f"model's {_by(size)}: {how}"
+        )
+    if store.channels != channels:
+        mode = images.MODES.get(store.channels, "of varying channels")
+        raise UserError(images.wrong_channels(f"every image of {store.name}", mode, channels))
+
+
+def _check_files(store: FileStore, size: tuple[int, int], channels: int, progress: bool) -> list:
+    """Checks every file's header and end; returns what identifies the content."""
+    record = store.record.get("prepared") if isinstance(store, ZipStore) else None
+    if record is not None:
+        _check_record(store, record)
+        headers = [store.inspect(0)]  # The record speaks for the others.
+    else:
+        headers = list(_scan(store, progress))
+    for index, header in enumerate(headers):
+        if header.size != headers[0].size:
+            raise UserError(
+                f"{store.where(index)} is {_by(header.size)} but {store.names[0]} is "
+                f"{_by(headers[0].size)}: make all images one size with {PREPARE}"
+            )
+    if headers[0].size != size:
+        raise UserError(
+            f"the images of {store.path} are {_by(headers[0].size)}, but the model's are "
+            f"{_by(size)}: resize them with {PREPARE} --height={size[0]} --width={size[1]}"
+        )
+    for index, header in enumerate(headers):
+        if header.channels != channels:
+            raise UserError(images.wrong_channels(store.where(index), header.mode, channels))
+    if isinstance(store, ZipStore):
+        return store.checksums()
+    return [(name, header.bytes) for name, header in zip(store.names, headers, strict=True)]
+
+
+def _check_record(store: ZipStore, record: dict) -> None:
+    """Raises unless the record that `prepare` left in a zip fits what the zip holds."""
+    first = store.inspect(0)
+    found = {
+        "count": len(store),
+        "height": first.height,
+        "width": first.width,
+        "channels": first.channels,
+    }
+    for key, value in found.items():
+        if not isinstance(record, dict) or record.get(key) != value:
+            said = record.get(key) if isinstance(record, dict) else record
+            raise UserError(
+                f"{store.path} was changed after it was prepared (its record says {key} {said}, "
+                f"it holds {value}): prepare it again with {PREPARE}"
+            )
+
+
+def _scan(store: FileStore, progress: bool) -> Iterator[images.Header]:
+    """The headers of all files, in order; raises at the first that is not in order."""
+    starts = range(0, len(store), _SCAN_CHUNK)
+
+    def inspect_chunk(start: int) -> list[images.Header]:
+        return [store.inspect(i) for i in range(start, min(start + _SCAN_CHUNK, len(store)))]
+
+    pool = concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS)
+    try:
+        with tqdm(
+            total=len(store), desc=f"checking {store.name}", delay=2, disable=not progress
+        ) as bar:
+            for headers in pool.map(inspect_chunk, starts):
+                bar.update(len(headers))
+                yield from headers
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _by(size: tuple[int, int]) -> str:
+    """(height, width) in words, width first as everyone says it."""
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,231 @@
+"""Folders and zips of images, as they are: what they hold, not what a model wants of them."""
+
+import abc
+import json
+import os
+import threading
+import weakref
+import zipfile
+import zlib
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from inr_gan_jax.data import images
+from inr_gan_jax.errors import UserError, nearest
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+class Store(abc.ABC):
+    """Images by number, of any sizes. Picklable; safe with threads and in worker processes."""
+
+    name: str  # Without the path that leads there.
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def where(self, index: int) -> str:
+        """Names an image for a message."""
+
+    @abc.abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """Decodes an image; UserError that names it if that fails."""
+
+    @abc.abstractmethod
+    def labels(self) -> tuple[np.ndarray, int] | None:
+        """(int64 [n], number of classes), or None without labels; UserError if they are wrong."""
+
+
+class FileStore(Store):
+    """Image files under one root, sorted by name, perhaps with a `dataset.json`."""
+
+    def __init__(self, path: str, names: Iterable[str]):
+        self.path = path
+        self.name = os.path.basename(path.rstrip("/"))
+        self.names = sorted(name for name in names if _is_image(name))
+        if not self.names:
+            kinds = ", ".join(suffix[1:] for suffix in images.SUFFIXES)
+            raise UserError(f"{path} holds no images ({kinds}): give the folder or zip that does")
+        self.record = self._read_record()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def where(self, index: int) -> str:
+        return f"{self.path}/{self.names[index]}"
+
+    def image(self, index: int) -> Image.Image:
+        return images.decode(self.read(index), self.where(index))
+
+    @abc.abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Opens a file of the store for reading; the result is seekable."""
+
+    @abc.abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether the store holds a file of this name, image or not."""
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a file; UserError that names it if they cannot be read."""
+        try:
+            with self.open(self.names[index]) as file:
+                return file.read()
+        except _UNREADABLE as error:
+            raise UserError(_unreadable(self.where(index), error)) from error
+
+    def inspect(self, index: int) -> images.Header:
+        """Checks a file without decoding it, see `images.inspect`."""
+        try:
+            with self.open(self.names[index]) as file:
+                return images.inspect(file, self.where(index))
+        except _UNREADABLE as error:
+            raise UserError(_unreadable(self.where(index), error)) from error
+
+    def labels(self) -> tuple[np.ndarray, int] | None:
+        pairs = self.record.get("labels")
+        if pairs is None:
+            return None
+        where = f"{self.path}/dataset.json"
+        if not isinstance(pairs, list):
+            raise UserError(f'{where}: "labels" must be a list of ["name.png", class] or null')
+        known, by_name = set(self.names), {}
+        for pair in pairs:
+            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise UserError(f'{where}: {json.dumps(pair)} is not of the form ["name.png", 3]')
+            name, label = pair
+            if type(label) is not int or label < 0:
+                raise UserError(
+                    f"{where}: the label of {name} is {json.dumps(label)}: "
+                    "labels must be whole numbers from 0"
+                )
+            if name not in known:
+                raise UserError(
+                    f"{where} labels {name}, which is not in {self.path}: "
+                    f"add the image or remove its label{nearest(name, self.names[:1000])}"
+                )
+            if by_name.setdefault(name, label) != label:
+                raise UserError(f"{where} labels {name} twice, differently: keep one label")
+        missing = [name for name in self.names if name not in by_name]
+        if missing:
+            raise UserError(
+                f"{where} has no label for {missing[0]} ({len(missing)} of {len(self)} images "
+                "have none): label every image"
+            )
+        labels = np.asarray([by_name[name] for name in self.names], np.int64)
+        return labels, int(labels.max()) + 1
+
+    def _read_record(self) -> dict[str, Any]:
+        if not self.has("dataset.json"):
+            return {}
+        where = f"{self.path}/dataset.json"
+        try:
+            with self.open("dataset.json") as file:
+                record = json.loads(file.read())
+        except (*_UNREADABLE, ValueError) as error:
+            raise UserError(f"{where} is not valid JSON ({error}): repair or remove it") from error
+        if not isinstance(record, dict):
+            raise UserError(f'{where} must be an object such as {{"labels": [["name.png", 3]]}}')
+        return record
+
+
+class FolderStore(FileStore):
+    """The image files in a folder and the folders in it."""
+
+    def __init__(self, path: str):
+        self._root = epath.Path(path)
+        names, root = [], None
+        for folder, _, files in self._root.walk():
+            root = root or folder  # A cloud's walk leaves out the scheme: relative to its own top.
+            names += [(folder / name).relative_to(root).as_posix() for name in files]
+        super().__init__(path, names)
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._root / name).open("rb")
+
+    def has(self, name: str) -> bool:
+        return (self._root / name).exists()
+
+
+class ZipStore(FileStore):
+    """The image files in a zip, which each process opens for itself."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self._reset()
+        try:
+            entries = self._archive().infolist()
+        except _UNREADABLE as error:
+            raise UserError(
+                f"{path} is not a readable zip ({error}): copy or make it again"
+            ) from error
+        names = [entry.filename for entry in entries if not entry.is_dir()]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{path} holds {twice} twice: make it again with each name once")
+        super().__init__(path, names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        for handle in ("_lock", "_opened", "_pid"):
+            del state[handle]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def open(self, name: str) -> BinaryIO:
+        return self._archive().open(name)
+
+    def has(self, name: str) -> bool:
+        return name in self._archive().NameToInfo
+
+    def checksums(self) -> list[tuple[str, int, int]]:
+        """(name, size, CRC) of each image, from the directory of the zip alone."""
+        entries = map(self._archive().getinfo, self.names)
+        return [(entry.filename, entry.file_size, entry.CRC) for entry in entries]
+
+    def _reset(self) -> None:
+        self._lock, self._opened, self._pid = threading.Lock(), None, None
+
+    def _archive(self) -> zipfile.ZipFile:
+        if self._pid != os.getpid():  # After a fork, the offset of an open file is shared.
+            with self._lock:
+                if self._pid != os.getpid():
+                    file = epath.Path(self.path).open("rb")
+                    weakref.finalize(self, file.close)
+                    self._opened = zipfile.ZipFile(file)
+                    self._pid = os.getpid()
+        return self._opened
+
+
+def open_files(path: str) -> FileStore:
+    """Opens a folder or a `.zip`; UserError if it is neither, is not there or holds no image."""
+    try:
+        root = epath.Path(path).expanduser()
+        if not root.exists():
+            raise UserError(f"{path} does not exist: check the path of the data")
+        is_folder = root.is_dir()
+    except ImportError as error:
+        raise UserError(f"{path} needs a package for cloud paths: {error}") from error
+    if is_folder:
+        return FolderStore(os.fspath(root))
+    if path.lower().endswith(".zip"):
+        return ZipStore(os.fspath(root))
+    raise UserError(f"{path} is neither a folder nor a .zip: give one of these")
+
+
+def _is_image(name: str) -> bool:
+    # macOS puts "__MACOSX/._name.png" beside every name.png: not images.
+    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    return name.lower().endswith(images.SUFFIXES) and not hidden
+
+
+def _unreadable(where: str, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{where} cannot be read ({reason}): replace or remove it"

@@ -1,0 +1,22 @@
+"""What worker processes need that neither grain nor concurrent.futures gives them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def end_with_parent(*_) -> None:
+    """Makes this worker process end as soon as its parent does, however the parent was killed.
+
+    A daemon thread waits for the operating system to close the parent's end of a pipe. Interrupts
+    from the keyboard are the parent's to handle.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_outlive, args=(parent,), daemon=True, name="end-with-parent").start()
+
+
+def _outlive(parent) -> None:
+    parent.join()
+    os._exit(1)

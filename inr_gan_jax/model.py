@@ -1,0 +1,172 @@
+"""A trained generator as an object: latents or seeds -> styles, INR parameters, images."""
+
+import copy
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from inr_gan_jax.checkpoint import Checkpoints, locate
+from inr_gan_jax.config import Config, parse
+from inr_gan_jax.models import mapping
+from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.networks import Networks, networks_of
+
+
+class Model:
+    """The averaged (EMA) generator of a run.
+
+    Arrays: latents z `[n, z_dim]`, styles ws `[n, L, w_dim]`, images `[n, H, W, C]` float32, about
+    [-1, 1] and unclipped. `config` is the run's configuration, `images_seen` how far it was trained.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        params: dict,
+        buffers: dict,
+        w_avg: jax.Array,
+        *,
+        class_counts: Sequence[int] = (),
+        images_seen: int = 0,
+    ):
+        self.config, self.images_seen = config, images_seen
+        self.class_counts = tuple(class_counts)
+        self.networks: Networks = networks_of(config.model, config.discriminator)
+        self._params, self._buffers, self.w_avg = params, buffers, w_avg
+        self._styles = jax.jit(self._apply_styles, static_argnames="cutoff")
+        self._inr = jax.jit(lambda p, b, ws: self.networks.generator(p, b).inr_params(ws))
+        self._image = jax.jit(lambda p, b, ws: self.networks.generator(p, b).image(ws))
+
+    def with_arrays(self, params: dict, buffers: dict, w_avg: jax.Array) -> "Model":
+        """The same model with other weights; nothing is compiled anew."""
+        other = copy.copy(self)
+        other._params, other._buffers, other.w_avg = params, buffers, w_avg
+        return other
+
+    @property
+    def num_classes(self) -> int:
+        """0 for an unconditional model."""
+        return self.config.model.num_classes
+
+    @property
+    def num_styles(self) -> int:
+        """L, the number of styles of an image."""
+        return self.networks.num_styles
+
+    def latents(self, seeds: Sequence[int]) -> np.ndarray:
+        """One latent N(0, 1) per seed (0 to 2^32 - 1), `[n, z_dim]`: of its own seed alone."""
+        seeds = jnp.asarray(np.asarray(seeds, np.int64).astype(np.uint32))
+        draw = lambda seed: jax.random.normal(jax.random.key(seed), (self.config.model.z_dim,))
+        return np.asarray(jax.vmap(draw)(seeds))
+
+    def classes(self, seeds: Sequence[int]) -> np.ndarray:
+        """One class per seed, int `[n]`, drawn as often as the training data has it."""
+        weights = np.asarray(self.class_counts, np.float64)
+        draw = lambda seed: np.random.default_rng(seed).choice(len(weights), p=weights / weights.sum())
+        return np.asarray([draw(int(seed)) for seed in seeds])
+
+    def styles(
+        self,
+        latents: np.ndarray | jax.Array | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        classes: int | Sequence[int] | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> jax.Array:
+        """Latents `[n, z_dim]` (or one per seed) -> styles `[n, L, w_dim]`.
+
+        Args:
+          latents, seeds: one of the two.
+          classes: for a class-conditional model, one class or one per image.
+          truncation: psi; 1 is none, 0 is the average image (Karras et al. 2019, section 2.1).
+          cutoff: truncate the first `cutoff` styles only.
+
+        Raises ValueError for shapes or classes that the model cannot have.
+        """
+        if (latents is None) == (seeds is None):
+            raise ValueError("give latents or seeds, one of the two")
+        z = jnp.asarray(self.latents(seeds) if latents is None else latents, jnp.float32)
+        if z.ndim != 2 or z.shape[1] != self.config.model.z_dim:
+            raise ValueError(
+                f"latents must be [n, {self.config.model.z_dim}], not {list(z.shape)}"
+            )
+        one_hot = self._one_hot(classes, len(z))
+        return self._styles(
+            self._params, self._buffers, self.w_avg, z, one_hot, truncation, cutoff=cutoff
+        )
+
+    def inr(self, ws: jax.Array) -> InrParams:
+        """Styles -> the parameters of n coordinate networks (see models.inr: `points`, `grid`).
+
+        Raises ValueError for the StyleGAN2 baseline, which is no coordinate function.
+        """
+        return self._inr(self._params, self._buffers, ws)
+
+    def images(
+        self,
+        latents: np.ndarray | jax.Array | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        ws: np.ndarray | jax.Array | None = None,
+        classes: int | Sequence[int] | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> np.ndarray:
+        """Images `[n, H, W, C]` of latents, of seeds (see `styles`), or of styles `ws`."""
+        if ws is None:
+            ws = self.styles(
+                latents, seeds=seeds, classes=classes, truncation=truncation, cutoff=cutoff
+            )
+        elif latents is not None or seeds is not None:
+            raise ValueError("give latents, seeds or ws, one of the three")
+        expected = (self.num_styles, self.config.model.w_dim)
+        if np.ndim(ws) != 3 or tuple(np.shape(ws)[1:]) != expected:
+            raise ValueError(f"ws must be [n, {expected[0]}, {expected[1]}], not {list(np.shape(ws))}")
+        return np.asarray(self._image(self._params, self._buffers, jnp.asarray(ws, jnp.float32)))
+
+    def _apply_styles(self, params, buffers, w_avg, z, one_hot, truncation, cutoff):
+        generator = self.networks.generator(params, buffers)
+        ws = mapping.broadcast_styles(generator.mapping(z, one_hot), generator.num_styles)
+        return mapping.truncate(ws, w_avg, truncation, cutoff)
+
+    def _one_hot(self, classes, count: int) -> jax.Array | None:
+        n = self.num_classes
+        if not n:
+            if classes is not None:
+                raise ValueError("this model is not class-conditional: it takes no classes")
+            return None
+        if classes is None:
+            raise ValueError(f"this model is class-conditional: give classes, 0 to {n - 1}")
+        classes = np.broadcast_to(np.asarray(classes), (count,))
+        if classes.min(initial=0) < 0 or classes.max(initial=0) >= n:
+            raise ValueError(f"classes must be 0 to {n - 1}")
+        return jax.nn.one_hot(classes, n)
+
+
+def load(path: epath.PathLike) -> Model:
+    """Opens a workdir, a folder of checkpoints or one checkpoint; the newest intact one is used.
+
+    Raises UserError, one line, where there is none or where it does not fit this version.
+    """
+    directory, step = locate(path)
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        metadata = checkpoints.metadata(step)
+        config = parse(metadata["config"], num_classes=len(metadata["class_counts"]))
+        networks = networks_of(config.model, config.discriminator)
+        g, buffers = jax.eval_shape(networks.init_generator, jax.random.key(0))
+        w_avg = jax.ShapeDtypeStruct((config.model.w_dim,), jnp.float32)
+        wanted = {"model": {"g_ema": g, "g_buffers": buffers, "w_avg": w_avg}}
+        restored, metadata, _ = checkpoints.restore(wanted, step)
+    model = restored["model"]
+    return Model(
+        config,
+        model["g_ema"],
+        model["g_buffers"],
+        model["w_avg"],
+        class_counts=metadata["class_counts"],
+        images_seen=metadata["images"],
+    )

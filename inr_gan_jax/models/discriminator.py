@@ -1,0 +1,120 @@
+"""The StyleGAN2 discriminator (Karras et al. 2020), with label conditioning by projection (2020b)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from inr_gan_jax.models import resample
+from inr_gan_jax.models.layers import Conv, Dense, lrelu
+from inr_gan_jax.models.mapping import Mapping
+
+ARCHITECTURES = ("resnet", "skip", "orig")
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Shape of a discriminator; `group` is the minibatch standard deviation's group size."""
+
+    architecture: str = "resnet"
+    height: int = 256
+    width: int = 256
+    channels: int = 3
+    num_classes: int = 0
+    channel_base: int = 32768
+    channel_max: int = 512
+    group: int = 4
+    mapping_layers: int = 8
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"discriminator.architecture = {self.architecture!r} is not one of "
+                + ", ".join(ARCHITECTURES)
+            )
+        for field in ("channel_base", "channel_max", "group", "mapping_layers"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"discriminator.{field} must be 1 or more")
+
+
+def minibatch_std(x_bhwc: jax.Array, group: int) -> jax.Array:
+    """Appends one channel: how much a group of consecutive images differs (Karras et al. 2018).
+
+    Mean over positions and channels of the biased standard deviation over the group. Groups are
+    `group` consecutive images (the whole batch if it is smaller); ValueError if they do not fit.
+    """
+    b, h, w, c = x_bhwc.shape
+    group = min(group, b)
+    if b % group:
+        raise ValueError(f"a batch of {b} images cannot be cut into groups of {group}")
+    x = x_bhwc.astype(jnp.float32).reshape(-1, group, h, w, c)
+    std = jnp.mean(jnp.sqrt(jnp.var(x, axis=1) + 1e-8), axis=(1, 2, 3))
+    channel = jnp.broadcast_to(jnp.repeat(std, group)[:, None, None, None], (b, h, w, 1))
+    return jnp.concatenate([x_bhwc, channel.astype(x_bhwc.dtype)], axis=-1)
+
+
+class DiscriminatorBlock(nnx.Module):
+    """Two 3x3 convolutions, the second after a blur and with stride 2; halves the resolution."""
+
+    def __init__(self, config: DiscriminatorConfig, inputs, outputs, first, *, rngs: nnx.Rngs):
+        self.architecture = config.architecture
+        if first or config.architecture == "skip":
+            self.from_rgb = Conv(config.channels, inputs, 1, rngs=rngs)
+        self.conv0 = Conv(inputs, inputs, 3, rngs=rngs)
+        self.conv1 = Conv(inputs, outputs, 3, rngs=rngs)
+        if config.architecture == "resnet":
+            self.skip = Conv(inputs, outputs, 1, rngs=rngs, bias=False)
+
+    def __call__(self, x, rgb):
+        if hasattr(self, "from_rgb"):
+            y = lrelu(self.from_rgb(rgb))
+            x = y if x is None else x + y
+            rgb = resample.downsample(rgb) if self.architecture == "skip" else None
+        y = lrelu(self.conv0(x))
+        y = lrelu(self.conv1(resample.blur(y, 2), stride=2, padding=0))
+        if self.architecture == "resnet":
+            y = (y + self.skip(resample.downsample(x))) * jnp.asarray(0.5**0.5, x.dtype)
+        return y, rgb
+
+
+class Discriminator(nnx.Module):
+    """Images `[B, H, W, C]` in [-1, 1] (and one-hot classes `[B, num_classes]`) -> logits `[B]`."""
+
+    def __init__(self, config: DiscriminatorConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        nominal = max(config.height, config.width)
+        size = (config.height * 4 // nominal, config.width * 4 // nominal)
+        names, first = [], True
+
+        def width(resolution):
+            return min(config.channel_base // resolution, config.channel_max)
+
+        while nominal > 4:
+            block = DiscriminatorBlock(config, width(nominal), width(nominal // 2), first, rngs=rngs)
+            names.append(f"block{nominal}")
+            setattr(self, names[-1], block)
+            nominal, first = nominal // 2, False
+        self.blocks, last = tuple(names), width(4)
+        if config.architecture == "skip":
+            self.from_rgb = Conv(config.channels, last, 1, rngs=rngs)
+        self.conv = Conv(last + 1, last, 3, rngs=rngs)
+        self.dense = Dense(last * size[0] * size[1], last, rngs=rngs)
+        self.out = Dense(last, last if config.num_classes else 1, rngs=rngs)
+        if config.num_classes:
+            self.mapping = Mapping(0, config.num_classes, last, config.mapping_layers, rngs=rngs)
+
+    def __call__(self, images_bhwc, classes_bc=None, *, dtype=jnp.float32) -> jax.Array:
+        rgb, x = images_bhwc.astype(dtype), None
+        for name in self.blocks:
+            x, rgb = getattr(self, name)(x, rgb)
+        if self.config.architecture == "skip":
+            x = x + lrelu(self.from_rgb(rgb))
+        x = minibatch_std(x.astype(jnp.float32), self.config.group)
+        x = lrelu(self.conv(x))
+        x = lrelu(self.dense(x.transpose(0, 3, 1, 2).reshape(len(x), -1)))  # in C, H, W order
+        x = self.out(x)
+        if not self.config.num_classes:
+            return x[:, 0]
+        label = self.mapping(None, classes_bc)
+        return jnp.sum(x * label, axis=-1) / x.shape[-1] ** 0.5

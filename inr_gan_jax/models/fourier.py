@@ -1,0 +1,91 @@
+"""Coordinates -> features: the embedding that a coordinate network sees (paper section 3.2).
+
+Features stand in this order: raw coordinates, sines of all phases, cosines of all phases, table.
+A phase is a dot product of the coordinates with a direction; directions come from four places:
+`log` (powers of two), `random` (fixed), `shared` (trained) and `predicted` (from the style).
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inr_gan_jax.models.coords import Cells, coordinates
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an embedding consists of; sizes are numbers of directions (`table`: of channels).
+
+    `log` is an upper bound: ceil(log2(resolution)) frequencies in 2 directions (4 if `diagonal`)
+    must fit into it. `scale` and `distribution` (normal or uniform) initialise `random` and
+    `shared`; `scale` also multiplies predicted directions.
+    """
+
+    raw: bool = False
+    log: int = 0
+    diagonal: bool = False
+    random: int = 0
+    shared: int = 0
+    predicted: int = 0
+    cosine: bool = False
+    table: int = 0
+    scale: float = math.sqrt(10)
+    distribution: str = "normal"
+
+    def __post_init__(self):
+        if self.distribution not in ("normal", "uniform"):
+            raise ValueError(
+                f"embedding distribution is {self.distribution!r}, not normal or uniform"
+            )
+
+    def log_directions(self, size: tuple[int, int]) -> np.ndarray:
+        """The fixed directions `[n, 2]` at a grid of `size`; ValueError if they do not fit."""
+        if not self.log:
+            return np.zeros((0, 2), np.float32)
+        frequencies = 2.0 ** np.arange(math.ceil(math.log2(max(size)))) * 2 * math.pi / 4
+        units = [(0, 1), (1, 0)]
+        if self.diagonal:  # unit vectors at sqrt(1/2) of the frequency
+            units += [(-0.5, 0.5), (0.5, 0.5)]
+        directions = np.concatenate([np.outer(frequencies, unit) for unit in units])
+        if len(directions) > self.log:
+            raise ValueError(
+                f"the embedding at {size[0]}x{size[1]} needs {len(directions)} log directions, "
+                f"but log = {self.log}: raise it to {len(directions)} or set diagonal = False"
+            )
+        return directions.astype(np.float32)
+
+    def features(self, size: tuple[int, int]) -> int:
+        """Number of features at a grid of `size` = (height, width)."""
+        phases = len(self.log_directions(size)) + self.random + self.shared + self.predicted
+        return 2 * self.raw + phases * (1 + self.cosine) + self.table
+
+
+def embed(
+    embedding: Embedding, shared: dict, image: dict, cells: Cells, frame: str, table: jax.Array
+) -> jax.Array:
+    """Features `[E, N]` of one image at N cells, float32.
+
+    `shared` may hold `random` and `shared` directions `[n, 2]`; `image` predicted ones as `basis`
+    `[n, 2]` and `phase` `[n]`; `table` is the learned table read at the cells, `[C, N]` or None.
+    """
+    x, y = coordinates(cells, frame)
+    directions = [jnp.asarray(embedding.log_directions((cells.height, cells.width)))]
+    directions += [shared[k] for k in ("random", "shared") if k in shared]
+    if "basis" in image:
+        directions.append(image["basis"])
+    basis = jnp.concatenate(directions)
+    # Elementwise on purpose: accelerators round float32 matrix products, and phases lose pixels.
+    phases_en = basis[:, :1] * x + basis[:, 1:] * y
+    if "phase" in image:
+        fixed = len(basis) - len(image["phase"])
+        phases_en += jnp.pad(image["phase"], (fixed, 0))[:, None]
+    features = [jnp.stack([x, y])] if embedding.raw else []
+    features.append(jnp.sin(phases_en))
+    if embedding.cosine:
+        features.append(jnp.cos(phases_en))
+    if table is not None:
+        features.append(table)
+    return jnp.concatenate(features)

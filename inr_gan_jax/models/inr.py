@@ -1,0 +1,304 @@
+"""The coordinate network: an image as a function, and the two ways to evaluate it.
+
+`InrParams` are its parameters; `grid` evaluates it on its training grid, `points` anywhere. Both
+are pure functions of (parameters, coordinates): no module, no state. The batch is a vmap over the
+single-image functions `grid_one` and `points_one`, which may also be used directly.
+
+A network is a stack of blocks at growing resolutions (multi-scale INR, paper section 3.2). A point
+takes, at each block, the features of the grid cell that it lies in: that is nearest upsampling.
+Upsampling commutes with a per-position linear layer, so an upsampled layer multiplies first, at the
+low resolution: W [up(h); e] = up(W_h h) + W_e e, a quarter of the work for the same result.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from inr_gan_jax.models import coords
+from inr_gan_jax.models.coords import Cells
+from inr_gan_jax.models.fourier import Embedding, embed
+from inr_gan_jax.models.layers import lrelu
+from inr_gan_jax.models.modulation import effective_weight
+
+ACTIVATIONS = {"lrelu": lrelu, "relu": jax.nn.relu}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One modulated layer: `outputs` channels from `h` features and `e` embedding channels.
+
+    With both inputs, `joint` layers modulate one matrix over [h; e]; others one matrix for each.
+    """
+
+    name: str
+    modulation: str
+    outputs: int
+    h: int = 0
+    e: int = 0
+    joint: bool = True
+    instance_norm: bool = False
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Separately modulated matrices: name -> number of inputs."""
+        if self.joint:
+            return {"w": self.h + self.e}
+        return {"h": self.h, "e": self.e}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layers at one resolution; `upsample` is the factor by which features grow before the first.
+
+    `embedding` is None where no layer takes coordinates; `rgb` is None where nothing is emitted.
+    """
+
+    name: str
+    size: tuple[int, int]
+    upsample: int
+    embedding: Embedding | None
+    layers: tuple[Layer, ...]
+    rgb: Layer | None
+
+
+@dataclass(frozen=True)
+class InrSpec:
+    """The shape of a coordinate network: everything about it that is not an array."""
+
+    blocks: tuple[Block, ...]
+    frame: str = "symmetric"
+    activation: str = "lrelu"
+    upsampling: str = "nearest"
+    output: str = "linear"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the training grid."""
+        return self.blocks[-1].size
+
+    @property
+    def pixel_independent(self) -> bool:
+        """Whether a pixel is a function of its own coordinates alone (not so for INR-GAN-bil)."""
+        norms = any(layer.instance_norm for block in self.blocks for layer in block.layers)
+        return self.upsampling == "nearest" and not norms
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class InrParams:
+    """Parameters of coordinate networks, one per image: what a hypernetwork emits.
+
+    `shared[block][layer][part]` (shared weights, biases; `shared[block]["embedding"]`: bases and
+    tables) has no batch axis. `image[block][layer][part]` (low-rank factors, styles, per-image
+    weights, biases, bases) has one, `[B, ...]`, or none for a single image.
+    """
+
+    shared: dict
+    image: dict
+    spec: InrSpec = field(metadata={"static": True})
+
+    @property
+    def axes(self) -> "InrParams":
+        """`in_axes` for vmapping over images: shared leaves unbatched, image leaves at axis 0."""
+        return dataclasses.replace(self, shared=None, image=0)
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.image)[0])
+
+    def __getitem__(self, index) -> "InrParams":
+        """One image (an integer: no batch axis left) or several (a slice or an array)."""
+        return dataclasses.replace(self, image=jax.tree.map(lambda a: a[index], self.image))
+
+
+@dataclass(frozen=True)
+class BlockOutput:
+    """After a block: features `[C, N]` (and before its first activation), RGB sum `[c, N]`."""
+
+    features: jax.Array
+    first: jax.Array
+    rgb: jax.Array | None
+
+
+def layer_weights(layer: Layer, shared: dict, image: dict) -> tuple[dict, jax.Array]:
+    """Effective weights of one layer of one image: {"h": [out, h], "e": [out, e]}, bias [out].
+
+    These are the network's real weights, after modulation and demodulation, float32.
+    """
+    parts, bias = {}, 0.0
+    for part in layer.parts:
+        s, i = shared.get(part, {}), image[part]
+        parts[part] = effective_weight(layer.modulation, s, i)
+        bias = bias + (i["bias"] if "bias" in i else s["bias"])
+    if layer.joint:
+        w = parts["w"]
+        parts = {"h": w[:, : layer.h], "e": w[:, layer.h :]}
+    return {k: w for k, w in parts.items() if w.shape[-1]}, bias
+
+
+def weights(params: InrParams) -> dict:
+    """Effective weights of one image: {block: {layer: {"h", "e", "bias"}}} (see layer_weights)."""
+    return {
+        block.name: {
+            layer.name: dict(zip(("weights", "bias"), layer_weights(layer, *_of(params, block, layer))))
+            for layer in (*block.layers, *([block.rgb] if block.rgb else []))
+        }
+        for block in params.spec.blocks
+    }
+
+
+def _of(params: InrParams, block: Block, layer: Layer) -> tuple[dict, dict]:
+    return (
+        params.shared.get(block.name, {}).get(layer.name, {}),
+        params.image[block.name][layer.name],
+    )
+
+
+def _product(w_oi: jax.Array, x_in: jax.Array, dtype) -> jax.Array:
+    """`W x` in `dtype` with float32 sums: `[out, in] x [in, N] -> [out, N]` float32."""
+    return jnp.matmul(w_oi.astype(dtype), x_in.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _evaluate(
+    params: InrParams,
+    cells_of: Callable[[Block], Cells],
+    table_of: Callable[[jax.Array, Cells], jax.Array],
+    upsample: Callable[[jax.Array, Block], jax.Array],
+    dtype,
+) -> list[BlockOutput]:
+    """The coordinate network of one image, block by block, at the cells that `cells_of` gives.
+
+    `upsample` carries low-resolution channels `[C, N']` to a block's cells `[C, N]`.
+    """
+    activation = ACTIVATIONS[params.spec.activation]
+    h, rgb, outputs = None, None, []
+    for block in params.spec.blocks:
+        e = first = None
+        if block.embedding:
+            s = params.shared.get(block.name, {}).get("embedding", {})
+            i = params.image[block.name].get("embedding", {})
+            cells = cells_of(block)
+            table = table_of(s["table"], cells) if "table" in s else None
+            e = embed(block.embedding, s, i, cells, params.spec.frame, table)
+        for number, layer in enumerate(block.layers):
+            w, bias = layer_weights(layer, *_of(params, block, layer))
+            terms = []
+            if "h" in w:
+                if layer.instance_norm:  # dividing h by its deviation is scaling W's columns
+                    std = jnp.std(h.astype(jnp.float32), axis=-1, ddof=1)
+                    w["h"] = w["h"] / (std + 1e-8)
+                product = _product(w["h"], h, dtype)
+                grows = number == 0 and block.upsample > 1
+                terms.append(upsample(product, block) if grows else product)
+            if "e" in w:
+                terms.append(_product(w["e"], e, dtype))
+            before = sum(terms[1:], terms[0]) + bias[:, None]
+            first = before if number == 0 else first
+            h = activation(before).astype(dtype)
+        if rgb is not None and block.upsample > 1:
+            rgb = upsample(rgb, block)
+        if block.rgb:
+            w, bias = layer_weights(block.rgb, *_of(params, block, block.rgb))
+            emitted = _product(w["h"], h, dtype) + bias[:, None]
+            rgb = emitted if rgb is None else rgb + emitted
+        outputs.append(BlockOutput(h, first, rgb))
+    return outputs
+
+
+def _image(params: InrParams, outputs: list[BlockOutput]) -> jax.Array:
+    rgb = outputs[-1].rgb
+    return jnp.tanh(rgb) if params.spec.output == "tanh" else rgb
+
+
+def _upsample_nearest(x_cn: jax.Array, block: Block) -> jax.Array:
+    (h, w), f = block.size, block.upsample
+    x = x_cn.reshape(-1, h // f, 1, w // f, 1)
+    return jnp.broadcast_to(x, (x.shape[0], h // f, f, w // f, f)).reshape(-1, h * w)
+
+
+def _double_linear(x: jax.Array, axis: int) -> jax.Array:
+    """Twice the samples along an axis by linear interpolation with both ends kept in place.
+
+    Output i lies at input position i (n - 1) / (2n - 1): even outputs 2m between m - 1 and m with
+    weight m / (2n - 1) on the former, odd ones between m and m + 1 with (n - 1 - m) / (2n - 1) on
+    the latter ("align corners", in closed form: slices instead of gathers).
+    """
+    n = x.shape[axis]
+    m = jnp.arange(n, dtype=x.dtype).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    below = jnp.concatenate([jax.lax.slice_in_dim(x, 0, 1, axis=axis)] * 1 + [
+        jax.lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
+    above = jnp.concatenate([jax.lax.slice_in_dim(x, 1, n, axis=axis),
+        jax.lax.slice_in_dim(x, n - 1, n, axis=axis)], axis)
+    a, b = m / (2 * n - 1), (n - 1 - m) / (2 * n - 1)
+    pairs = jnp.stack([x + a * (below - x), x + b * (above - x)], axis=axis + 1)
+    return pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
+
+
+def _upsample_bilinear(x_cn: jax.Array, block: Block) -> jax.Array:
+    h, w = block.size
+    x_chw = x_cn.reshape(-1, h // 2, w // 2)
+    return _double_linear(_double_linear(x_chw, 1), 2).reshape(-1, h * w)
+
+
+UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
+
+
+def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
+    """Every block of one image on the training grid; features `[C, h * w]` row by row."""
+    return _evaluate(
+        params,
+        cells_of=lambda block: coords.grid_cells(*block.size),
+        table_of=lambda table_chw, cells: table_chw.reshape(len(table_chw), -1),
+        upsample=UPSAMPLING[params.spec.upsampling],
+        dtype=dtype,
+    )
+
+
+def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
+    """One image on its training grid: `[H, W, C]` float32, about [-1, 1], unclipped.
+
+    `params` has no batch axis; `dtype` (float32 or bfloat16) is that of features and products,
+    while sums, coordinates and RGB stay float32.
+    """
+    image_cn = _image(params, grid_blocks(params, dtype))
+    return image_cn.reshape(-1, *params.spec.size).transpose(1, 2, 0)
+
+
+def points_one(params: InrParams, points: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """One image at points `[N, 2]`, (x, y) in the frame (-1, -1, 1, 1), y upwards: `[N, C]`.
+
+    Nothing but the given points is computed. Beyond the frame the function is extrapolated, with
+    learned tables clamped. Raises ValueError for networks that are not pixel-independent.
+    """
+    if not params.spec.pixel_independent:
+        raise ValueError(
+            "this network (bilinear upsampling, instance norm) is not pixel-independent: "
+            "its pixels exist only as a whole grid; use grid"
+        )
+    native = coords.cells_of_points(points, *params.spec.size)
+
+    def table_of(table_chw, cells):
+        row = jnp.clip(cells.row, 0, cells.height - 1)
+        return table_chw[:, row, jnp.clip(cells.column, 0, cells.width - 1)]
+
+    outputs = _evaluate(
+        params,
+        cells_of=lambda block: coords.coarser(native, *block.size),
+        table_of=table_of,
+        upsample=lambda x_cn, block: x_cn,
+        dtype=dtype,
+    )
+    return _image(params, outputs).T
+
+
+def grid(params: InrParams, dtype=jnp.float32) -> jax.Array:
+    """Images on their training grid: `[B, H, W, C]` (see grid_one)."""
+    return jax.vmap(lambda one: grid_one(one, dtype), in_axes=(params.axes,))(params)
+
+
+def points(params: InrParams, points: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """Images at points `[N, 2]` (common) or `[B, N, 2]` (of each image): `[B, N, C]`."""
+    axes = (params.axes, 0 if points.ndim == 3 else None)
+    return jax.vmap(lambda one, p: points_one(one, p, dtype), in_axes=axes)(params, points)

@@ -1,0 +1,64 @@
+"""Equalised layers and activations, shared by every network.
+
+An equalised layer stores weights of unit variance and scales them at run time, so that Adam's step
+is the same relative size in every layer (Karras et al. 2018, section 4.1).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Buffer(nnx.Variable):
+    """A fixed array that belongs to a network and is saved with it, but is never trained."""
+
+
+def lrelu(x: jax.Array) -> jax.Array:
+    """Leaky ReLU, slope 0.2, times sqrt(2), which keeps the second moment of a normal input."""
+    return jnp.where(x >= 0, x, 0.2 * x) * jnp.asarray(2**0.5, x.dtype)
+
+
+def normalize(x_bc: jax.Array) -> jax.Array:
+    """Divides each row of `[B, C]` by its root mean square (pixel norm)."""
+    return x_bc * jax.lax.rsqrt(jnp.mean(jnp.square(x_bc), axis=-1, keepdims=True) + 1e-8)
+
+
+class Dense(nnx.Module):
+    """Equalised affine map `[..., in] -> [..., out]`; weights are stored as `[out, in]`."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, lr_mult=1.0, bias=0.0):
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), (outputs, inputs)) / lr_mult)
+        self.bias = nnx.Param(jnp.full((outputs,), bias))
+        self.lr_mult = lr_mult
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gain = self.lr_mult / self.weight.shape[1] ** 0.5
+        return x @ (self.weight[...] * gain).T + self.bias[...] * self.lr_mult
+
+
+def conv2d(x_bhwi, w_hwio, *, stride=1, padding=0) -> jax.Array:
+    """Plain correlation, NHWC by HWIO; `padding` zeros on every side; sums in float32."""
+    return jax.lax.conv_general_dilated(
+        x_bhwi,
+        w_hwio.astype(x_bhwi.dtype),
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class Conv(nnx.Module):
+    """Equalised convolution, NHWC; weights `[k, k, in, out]`; the bias is optional."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, rngs: nnx.Rngs, bias=True):
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), (kernel, kernel, inputs, outputs)))
+        if bias:
+            self.bias = nnx.Param(jnp.zeros((outputs,)))
+        self.has_bias = bias
+
+    def __call__(self, x_bhwi: jax.Array, *, stride=1, padding: int | None = None) -> jax.Array:
+        k, _, inputs, _ = self.weight.shape
+        padding = k // 2 if padding is None else padding
+        w = self.weight[...] / (inputs * k * k) ** 0.5
+        y_bhwo = conv2d(x_bhwi, w, stride=stride, padding=padding)
+        return y_bhwo + self.bias[...].astype(y_bhwo.dtype) if self.has_bias else y_bhwo

@@ -1,0 +1,58 @@
+"""Both networks of a configuration in halves: static definitions here, arrays elsewhere.
+
+With its arrays (plain nested dicts) a definition becomes a module again, also under jit.
+"""
+
+from dataclasses import dataclass
+
+import jax
+from flax import nnx
+
+from inr_gan_jax.models.discriminator import Discriminator, DiscriminatorConfig
+from inr_gan_jax.models.generator import Generator, GeneratorConfig
+from inr_gan_jax.models.layers import Buffer
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The static halves of generator and discriminator."""
+
+    generator_config: GeneratorConfig
+    discriminator_config: DiscriminatorConfig
+    generator_def: nnx.GraphDef
+    discriminator_def: nnx.GraphDef
+    num_styles: int
+
+    def generator(self, params: dict, buffers: dict) -> Generator:
+        """The generator with these arrays."""
+        return nnx.merge(self.generator_def, params, buffers)
+
+    def discriminator(self, params: dict) -> Discriminator:
+        """The discriminator with these arrays."""
+        return nnx.merge(self.discriminator_def, params)
+
+    def init_generator(self, key: jax.Array) -> tuple[dict, dict]:
+        """Fresh (parameters, buffers); call it under jit or eval_shape."""
+        return split(Generator(self.generator_config, rngs=nnx.Rngs(key)))[1:]
+
+    def init_discriminator(self, key: jax.Array) -> dict:
+        """Fresh parameters; call it under jit or eval_shape."""
+        return split(Discriminator(self.discriminator_config, rngs=nnx.Rngs(key)))[1]
+
+
+def networks_of(generator: GeneratorConfig, discriminator: DiscriminatorConfig) -> Networks:
+    """The networks of a configuration, without making any array; ValueError if there are none."""
+    g = nnx.eval_shape(lambda: Generator(generator, rngs=nnx.Rngs(0)))
+    d = nnx.eval_shape(lambda: Discriminator(discriminator, rngs=nnx.Rngs(0)))
+    return Networks(generator, discriminator, split(g)[0], split(d)[0], g.num_styles)
+
+
+def split(module: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
+    """(definition, trained parameters, buffers), the latter two plain nested dicts of arrays."""
+    graphdef, params, buffers = nnx.split(module, nnx.Param, Buffer)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+
+
+def count_parameters(params: dict) -> int:
+    """Number of trained values in a nested dict of arrays (or of their shapes)."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,42 @@
+"""Loss terms, one pure function each. R1 and path length take the network as a callable."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def generator_loss(fake_logits: jax.Array) -> jax.Array:
+    """Non-saturating logistic loss of G: mean softplus(-D(G(z))) (Goodfellow et al. 2014)."""
+    return jnp.mean(jax.nn.softplus(-fake_logits))
+
+
+def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Logistic loss of D: mean softplus(D(G(z))) + mean softplus(-D(x))."""
+    return jnp.mean(jax.nn.softplus(fake_logits)) + jnp.mean(jax.nn.softplus(-real_logits))
+
+
+def r1_penalties(discriminate: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    """|d sum D(x) / dx|^2 of each image, `[B]` (Mescheder et al. 2018, equation 9).
+
+    `discriminate` maps images `[B, H, W, C]` to logits `[B]`; the loss is gamma / 2 times the mean.
+    """
+    gradients = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
+    return jnp.sum(jnp.square(gradients), axis=(1, 2, 3))
+
+
+def path_lengths(
+    synthesize: Callable[[jax.Array], jax.Array], ws_blw: jax.Array, noise_bhwc: jax.Array
+) -> jax.Array:
+    """How far an image moves when its styles do, `[B]` (Karras et al. 2020, section 3.2).
+
+    Root of the mean over layers of the squared norm of the gradient of <image, noise> with respect
+    to each style. `noise` is N(0, 1) / sqrt(H W), of the images' shape `[B, H, W, C]`.
+    """
+    gradients = jax.grad(lambda ws: jnp.sum(synthesize(ws) * noise_bhwc))(ws_blw)
+    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(gradients), axis=2), axis=1))
+
+
+def path_penalties(lengths_b: jax.Array, running_mean: jax.Array) -> jax.Array:
+    """Squared deviation of each path length from its running mean, `[B]`."""
+    return jnp.square(lengths_b - running_mean)

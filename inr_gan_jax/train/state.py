@@ -1,0 +1,73 @@
+"""The train state: everything that a run is, apart from its configuration."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from inr_gan_jax.models.networks import Networks
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All arrays of a run; a checkpoint holds exactly this.
+
+    Parameters are nested dicts. `w_avg` is the running mean of w `[w_dim]`, `path_mean` that of
+    path lengths, `ada_p` the augmentation probability; `iteration` and `images` are int32 counts.
+    """
+
+    g: dict
+    g_ema: dict
+    d: dict
+    g_buffers: dict
+    g_optimizer: optax.OptState
+    d_optimizer: optax.OptState
+    w_avg: jax.Array
+    path_mean: jax.Array
+    ada_p: jax.Array
+    iteration: jax.Array
+    images: jax.Array
+
+    def replace(self, **changes) -> "TrainState":
+        return dataclasses.replace(self, **changes)
+
+
+def init_state(
+    networks: Networks,
+    g_optimizer: optax.GradientTransformation,
+    d_optimizer: optax.GradientTransformation,
+    seed: int,
+) -> TrainState:
+    """A fresh state; call it under jit (or eval_shape), where it is quick and can be sharded."""
+    key = jax.random.key(seed)
+    g, g_buffers = networks.init_generator(jax.random.fold_in(key, 0))
+    d = networks.init_discriminator(jax.random.fold_in(key, 1))
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        g=g,
+        g_ema=jax.tree.map(jnp.copy, g),
+        d=d,
+        g_buffers=g_buffers,
+        g_optimizer=g_optimizer.init(g),
+        d_optimizer=d_optimizer.init(d),
+        w_avg=jnp.zeros(networks.generator_config.w_dim),
+        path_mean=jnp.zeros(()),
+        ada_p=jnp.zeros(()),
+        iteration=zero,
+        images=zero,
+    )
+
+
+def checkpoint_items(state: TrainState) -> dict[str, dict]:
+    """A state as a checkpoint's two parts: what makes images, and what only training needs."""
+    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    model = {name: fields.pop(name) for name in ("g_ema", "g_buffers", "w_avg")}
+    return {"model": model, "training": fields}
+
+
+def from_checkpoint_items(items: dict[str, dict]) -> TrainState:
+    """The inverse of `checkpoint_items`."""
+    return TrainState(**items["model"], **items["training"])

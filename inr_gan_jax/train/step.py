@@ -1,0 +1,299 @@
+"""The phases of a training iteration: pure functions (state, batch) -> (state, metrics).
+
+One iteration runs, in this order, G main, G path length (lazy), D main, D R1 (lazy), and `finish`
+(averages and counts): the released recipe. Each phase draws its own latents and takes its own Adam
+step. Random keys are folds of (seed, phase, iteration), so a resumed run needs no stored key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from inr_gan_jax.models.mapping import broadcast_styles, mix_styles, update_w_avg
+from inr_gan_jax.models.networks import Networks
+from inr_gan_jax.sharding import over_batch
+from inr_gan_jax.train import losses
+from inr_gan_jax.train.optim import ema_decay, replace_nonfinite
+from inr_gan_jax.train.state import TrainState
+
+
+class Phase(IntEnum):
+    """What a random key is for; also the order of the phases."""
+
+    G_MAIN = 0
+    G_PATH = 1
+    D_MAIN = 2
+    D_R1 = 3
+    FINISH = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a training recipe (see config.TrainConfig for their meaning)."""
+
+    seed: int
+    batch_size: int
+    microbatches: int
+    r1_gamma: float
+    r1_interval: int
+    path_weight: float
+    path_interval: int
+    mixing_prob: float
+    ema_kimg: float
+    ema_rampup: float
+    class_counts: tuple[int, ...]
+    dtype: str
+
+
+def _toward(running_mean: jax.Array, value: jax.Array) -> jax.Array:
+    return running_mean + 0.01 * (value - running_mean)
+
+
+class Steps:
+    """The phases of one recipe; every method `phase(state, batch) -> (state, metrics)` is pure."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        networks: Networks,
+        g_optimizer: optax.GradientTransformation,
+        d_optimizer: optax.GradientTransformation,
+        mesh: Mesh,
+    ):
+        self.recipe, self.networks, self.mesh = recipe, networks, mesh
+        self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
+        self.dtype = jnp.dtype(recipe.dtype)
+
+    def due(self, iteration: int) -> list[Phase]:
+        """The phases of an iteration, in order."""
+        r = self.recipe
+        path = r.path_weight > 0 and iteration % r.path_interval == 0
+        r1 = r.r1_gamma > 0 and r.r1_interval > 0 and iteration % r.r1_interval == 0
+        phases = [Phase.G_MAIN, *[Phase.G_PATH] * path, Phase.D_MAIN, *[Phase.D_R1] * r1]
+        return [*phases, Phase.FINISH]
+
+    def function(self, phase: Phase) -> Callable:
+        """The pure function of a phase."""
+        return {
+            Phase.G_MAIN: self.g_main,
+            Phase.G_PATH: self.g_path,
+            Phase.D_MAIN: self.d_main,
+            Phase.D_R1: self.d_r1,
+            Phase.FINISH: self.finish,
+        }[phase]
+
+    # Phases.
+
+    def g_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        """Mean softplus(-D(G(z))), with style mixing."""
+        inputs = self._latents(state, Phase.G_MAIN, self.recipe.batch_size, mixing=True)
+
+        def loss(g, inputs):
+            images, w = self._generate(g, state, inputs)
+            logits = self._discriminate(state.d, images, inputs["classes"])
+            aux = {"w": jnp.mean(w, 0), "fake_logits": jnp.mean(logits)}
+            return losses.generator_loss(logits), aux
+
+        value, aux, grads = self._gradients(loss, state.g, inputs)
+        state, bad = self._update_g(state, grads, aux["w"])
+        metrics = {"loss/g": value, "logits/g_fake": aux["fake_logits"], "nonfinite/g": bad}
+        return state, metrics
+
+    def g_path(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        """Path-length regularisation on half a batch (Karras et al. 2020, section 3.2)."""
+        r, config = self.recipe, self.networks.generator_config
+        size = self._path_batch()
+        inputs = self._latents(state, Phase.G_PATH, size, mixing=True)
+        shape = (size, config.height, config.width, config.channels)
+        key = jax.random.fold_in(self._key(state, Phase.G_PATH), 1)
+        inputs["cotangent"] = self._split(
+            jax.random.normal(key, shape) / (config.height * config.width) ** 0.5
+        )
+
+        def lengths_of(g, inputs):
+            generator = self.networks.generator(g, state.g_buffers)
+            ws, w = self._styles(generator, inputs)
+
+            def synthesize(ws):
+                return generator.image(ws, dtype=self.dtype, noise_keys=inputs["noise_keys"])
+
+            return losses.path_lengths(synthesize, ws, inputs["cotangent"]), w
+
+        def loss(g, inputs):
+            lengths, w = lengths_of(g, inputs)
+            batch_mean = jnp.mean(lengths) if whole is None else whole
+            # The running mean moves first, and is a constant for the gradient.
+            mean = jax.lax.stop_gradient(_toward(state.path_mean, batch_mean))
+            penalty = jnp.mean(losses.path_penalties(lengths, mean))
+            aux = {"w": jnp.mean(w, 0), "lengths": jnp.mean(lengths), "penalty": penalty}
+            return penalty * r.path_weight * r.path_interval, aux
+
+        whole = None
+        if r.microbatches > 1:  # the penalty needs the whole batch's mean before its gradients
+            whole = jnp.mean(jax.lax.map(lambda i: lengths_of(state.g, i)[0], inputs))
+        _, aux, grads = self._gradients(loss, state.g, inputs)
+        state, bad = self._update_g(state, grads, aux["w"])
+        mean = _toward(state.path_mean, aux["lengths"])
+        metrics = {"path/length": aux["lengths"], "path/penalty": aux["penalty"]}
+        return state.replace(path_mean=mean), metrics | {"nonfinite/g_path": bad}
+
+    def d_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        """Logistic loss of D; with `r1_interval = 0` R1 is a part of it at every step."""
+        inputs = self._latents(state, Phase.D_MAIN, self.recipe.batch_size, mixing=True)
+        inputs |= self._real(batch)
+
+        def loss(d, inputs):
+            fake, w = self._generate(state.g, state, inputs)
+            fake_logits = self._discriminate(d, fake, inputs["classes"])
+            real_logits = self._discriminate(d, inputs["real"], inputs["real_classes"])
+            value = losses.discriminator_loss(real_logits, fake_logits)
+            aux = {
+                "w": jnp.mean(w, 0),
+                "loss/d": value,
+                "logits/fake": jnp.mean(fake_logits),
+                "logits/real": jnp.mean(real_logits),
+                "logits/real_sign": jnp.mean(jnp.sign(real_logits)),
+            }
+            if self.recipe.r1_gamma > 0 and not self.recipe.r1_interval:
+                penalty = self._r1(d, inputs)
+                value += 0.5 * self.recipe.r1_gamma * penalty
+                aux["r1/penalty"] = penalty
+            return value, aux
+
+        _, aux, grads = self._gradients(loss, state.d, inputs)
+        w_avg = update_w_avg(state.w_avg, aux.pop("w")[None])
+        state, bad = self._update_d(state.replace(w_avg=w_avg), grads)
+        return state, aux | {"nonfinite/d": bad}
+
+    def d_r1(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        """Lazy R1 on the same real images: gamma / 2 times the mean penalty, times the interval."""
+        r = self.recipe
+
+        def loss(d, inputs):
+            penalty = self._r1(d, inputs)
+            return 0.5 * r.r1_gamma * r.r1_interval * penalty, {"penalty": penalty}
+
+        _, aux, grads = self._gradients(loss, state.d, self._real(batch))
+        state, bad = self._update_d(state, grads)
+        return state, {"r1/penalty": aux["penalty"], "nonfinite/d_r1": bad}
+
+    def finish(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        """Averages the generator's parameters and counts; w_avg is copied, not averaged."""
+        r = self.recipe
+        beta = ema_decay(r.batch_size, state.images, r.ema_kimg, r.ema_rampup)
+        g_ema = jax.tree.map(lambda new, old: new + (old - new) * beta, state.g, state.g_ema)
+        state = state.replace(
+            g_ema=g_ema, iteration=state.iteration + 1, images=state.images + r.batch_size
+        )
+        return state, {}
+
+    # Parts of phases.
+
+    def _key(self, state: TrainState, phase: Phase) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(self.recipe.seed), 2 + phase)
+        return jax.random.fold_in(key, state.iteration)
+
+    def _path_batch(self) -> int:
+        return self.recipe.batch_size // 2
+
+    def _latents(self, state: TrainState, phase: Phase, size: int, *, mixing: bool) -> dict:
+        """Inputs of the generator for one phase, drawn for the whole batch, then split."""
+        config = self.networks.generator_config
+        keys = dict(zip(("z", "class", "mix", "noise"), jax.random.split(self._key(state, phase), 4)))
+        inputs = {"z": jax.random.normal(keys["z"], (size, config.z_dim)), "classes": None,
+                  "noise_keys": None}
+        if config.num_classes:
+            logits = jnp.log(jnp.asarray(self.recipe.class_counts, jnp.float32))
+            classes = jax.random.categorical(keys["class"], logits, shape=(size,))
+            inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
+        if config.family == "stylegan2":
+            inputs["noise_keys"] = jax.random.split(keys["noise"], size)
+        if mixing and self.recipe.mixing_prob > 0:
+            z_key, cut_key, coin_key = jax.random.split(keys["mix"], 3)
+            styles = self.networks.num_styles
+            cut = jax.random.randint(cut_key, (), 1, styles)
+            mixed = jax.random.uniform(coin_key) < self.recipe.mixing_prob
+            inputs["mix_z"] = jax.random.normal(z_key, (size, config.z_dim))
+            inputs["mix_from"] = jnp.full((size,), jnp.where(mixed, cut, styles))
+        return jax.tree.map(self._split, inputs)
+
+    def _real(self, batch: dict) -> dict:
+        """uint8 images -> [-1, 1] on the device; labels -> one-hot; split into microbatches."""
+        classes = self.networks.generator_config.num_classes
+        inputs = {"real": self._split(batch["image"]), "real_classes": None}
+        if classes:
+            inputs["real_classes"] = jax.nn.one_hot(self._split(batch["label"]), classes)
+        return inputs
+
+    def _styles(self, generator, inputs: dict) -> tuple[jax.Array, jax.Array]:
+        w = generator.mapping(inputs["z"], inputs["classes"])
+        ws = broadcast_styles(w, generator.num_styles)
+        if "mix_z" in inputs:
+            other = generator.mapping(inputs["mix_z"], inputs["classes"])
+            other = broadcast_styles(other, generator.num_styles)
+            ws = mix_styles(ws, other, inputs["mix_from"][0])
+        return ws, w
+
+    def _generate(self, g: dict, state: TrainState, inputs: dict) -> tuple[jax.Array, jax.Array]:
+        generator = self.networks.generator(g, state.g_buffers)
+        ws, w = self._styles(generator, inputs)
+        images = generator.image(ws, dtype=self.dtype, noise_keys=inputs["noise_keys"])
+        return images, w
+
+    def _discriminate(self, d: dict, images, classes) -> jax.Array:
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 127.5 - 1
+        return self.networks.discriminator(d)(images, classes, dtype=self.dtype)
+
+    def _r1(self, d: dict, inputs: dict) -> jax.Array:
+        real = inputs["real"].astype(jnp.float32) / 127.5 - 1
+        penalties = losses.r1_penalties(
+            lambda x: self._discriminate(d, x, inputs["real_classes"]), real
+        )
+        return jnp.mean(penalties)
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        """`[B, ...]` -> `[microbatches, B / microbatches, ...]`, each spread over all devices.
+
+        Every device cuts its own rows, so no image moves and groups of consecutive images stay.
+        """
+        n, devices = self.recipe.microbatches, self.mesh.size
+        if n == 1:
+            return jax.lax.with_sharding_constraint(x, over_batch(self.mesh))[None]
+        x = x.reshape(devices, n, -1, *x.shape[1:]).swapaxes(0, 1)
+        x = x.reshape(n, -1, *x.shape[3:])
+        return jax.lax.with_sharding_constraint(x, over_batch(self.mesh, axis=1))
+
+    def _gradients(self, loss: Callable, params: dict, inputs: dict):
+        """Mean loss, mean auxiliary values and mean gradients over the microbatches."""
+        value_and_grad = jax.value_and_grad(loss, has_aux=True)
+        if self.recipe.microbatches == 1:
+            (value, aux), grads = value_and_grad(params, jax.tree.map(lambda x: x[0], inputs))
+            return value, aux, grads
+
+        def add(total, microbatch):
+            (value, aux), grads = value_and_grad(params, microbatch)
+            return jax.tree.map(jnp.add, total, (value, aux, grads)), None
+
+        first = jax.tree.map(lambda x: x[0], inputs)
+        shapes = jax.eval_shape(lambda i: (lambda r: (r[0][0], r[0][1], r[1]))(value_and_grad(params, i)), first)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        total, _ = jax.lax.scan(add, zeros, inputs)
+        return jax.tree.map(lambda x: x / self.recipe.microbatches, total)
+
+    def _update_g(self, state: TrainState, grads: dict, w_mean) -> tuple[TrainState, jax.Array]:
+        grads, bad = replace_nonfinite(grads)
+        updates, optimizer = self.g_optimizer.update(grads, state.g_optimizer, state.g)
+        g = optax.apply_updates(state.g, updates)
+        w_avg = update_w_avg(state.w_avg, w_mean[None])
+        return state.replace(g=g, g_optimizer=optimizer, w_avg=w_avg), bad
+
+    def _update_d(self, state: TrainState, grads: dict) -> tuple[TrainState, jax.Array]:
+        grads, bad = replace_nonfinite(grads)
+        updates, optimizer = self.d_optimizer.update(grads, state.d_optimizer, state.d)
+        return state.replace(d=optax.apply_updates(state.d, updates), d_optimizer=optimizer), bad

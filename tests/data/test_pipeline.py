@@ -1,0 +1,241 @@
+"""Image k of a run depends on (seed, k) alone, however the reading is shared out."""
+
+import itertools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inr_gan_jax.data.pipeline import batches, image_at
+from inr_gan_jax.data.sources import open_source
+from inr_gan_jax.errors import UserError
+
+
+class Counted:
+    """A source whose image i shows i, with 0 beside it to tell flips: [1, 2, 1]."""
+
+    def __init__(self, length: int):
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return np.array([[[index + 1], [0]]], np.uint8), index
+
+
+class Broken(Counted):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        raise UserError("x.zip/1.png cannot be decoded: replace or remove it")
+
+
+def take(source, count: int, **options) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of the first `count` batches, joined."""
+    iterator = batches(source, **options)
+    taken = list(itertools.islice(iterator, count))
+    iterator.close()
+    return tuple(np.concatenate([batch[key] for batch in taken]) for key in ("image", "label"))
+
+
+def slow(source, seed: int, positions: range, mirror: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The meaning: one image at a time."""
+    items = [image_at(source, seed, k, mirror) for k in positions]
+    return np.stack([image for image, _ in items]), np.array([label for _, label in items])
+
+
+def assert_same(found, expected) -> None:
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@given(
+    length=st.integers(1, 100),
+    rows=st.integers(1, 7),
+    processes=st.integers(1, 4),
+    start=st.integers(0, 9),
+    seed=st.integers(0, 2**63),
+    mirror=st.booleans(),
+    threads=st.integers(0, 2),
+)
+@settings(max_examples=20, deadline=None)
+def test_any_share_of_the_work_gives_the_same_run(
+    length, rows, processes, start, seed, mirror, threads
+):
+    source, batch_size, count = Counted(length), rows * processes, 3
+    options = {"seed": seed, "batch_size": batch_size, "mirror": mirror}
+    options |= {"start_image": start * batch_size, "threads": threads, "process_count": processes}
+    parts = [take(source, count, process_index=i, **options) for i in range(processes)]
+    images = np.stack([images for images, _ in parts]).reshape(processes, count, rows, 1, 2, 1)
+    labels = np.stack([labels for _, labels in parts]).reshape(processes, count, rows)
+    whole = (
+        images.swapaxes(0, 1).reshape(count * batch_size, 1, 2, 1),
+        labels.swapaxes(0, 1).reshape(-1),
+    )
+    positions = range(start * batch_size, (start + count) * batch_size)
+    assert_same(whole, slow(source, seed, positions, mirror))
+
+
+@given(length=st.integers(1, 200), seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_each_epoch_is_a_permutation(length, seed):
+    epochs = np.array([image_at(Counted(length), seed, k, False)[1] for k in range(3 * length)])
+    for epoch in epochs.reshape(3, length):
+        assert sorted(epoch) == list(range(length))
+
+
+def test_epochs_and_seeds_differ():
+    orders = [
+        tuple(image_at(Counted(50), seed, k, False)[1] for k in range(50 * epoch, 50 * epoch + 50))
+        for seed in range(4)
+        for epoch in range(4)
+    ]
+    assert len(set(orders)) == 16  # Grain's own seeds would repeat: seed 0 epoch 1, seed 1 epoch 0.
+
+
+def test_the_order_never_changes():
+    # A run must go on after an update of grain or numpy: these values are for ever.
+    found = [image_at(Counted(100), 7, k, True) for k in (0, 1, 2, 99, 100, 12345)]
+    assert [label for _, label in found] == [3, 8, 48, 51, 78, 97]
+    flipped = [bool(image[0, 0, 0] == 0) for image, _ in found]
+    assert flipped == [True, False, False, True, False, True]
+
+
+def test_flips_are_keyed_by_position():
+    images, labels = take(Counted(100), 20, seed=3, batch_size=100, mirror=True)
+    flipped = images[:, 0, 0, 0] == 0
+    assert abs(flipped.mean() - 0.5) < 0.04
+    for label in range(100):  # The same image is flipped in some epochs and not in others.
+        assert 1 < flipped[labels == label].sum() < 19
+    plain, same_labels = take(Counted(100), 20, seed=3, batch_size=100, mirror=False)
+    np.testing.assert_array_equal(labels, same_labels)
+    np.testing.assert_array_equal(plain[:, 0, 0, 0], labels + 1)
+    expected = np.where(flipped[:, None, None, None], plain[:, :, ::-1], plain)
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_resuming_goes_on_where_the_run_stopped():
+    options = {"seed": 1, "batch_size": 6, "mirror": True}
+    images, labels = take(Counted(10), 8, **options)
+    for start in (6, 24, 42):
+        rest = take(Counted(10), 8 - start // 6, start_image=start, **options)
+        assert_same(rest, (images[start:], labels[start:]))
+
+
+def test_far_positions_cost_nothing():
+    start = time.monotonic()
+    found = take(Counted(10), 1, seed=0, batch_size=4, mirror=True, start_image=4 * 10**12)
+    assert time.monotonic() - start < 5
+    assert_same(found, slow(Counted(10), 0, range(4 * 10**12, 4 * 10**12 + 4), True))
+
+
+def test_types_and_ownership():
+    source = open_source("digits", height=16, width=16, channels=1, labels=True)
+    iterator = batches(source, seed=0, batch_size=4, mirror=True, process_count=2)
+    batch = next(iterator)
+    iterator.close()
+    iterator.close()
+    assert list(iterator) == []
+    assert set(batch) == {"image", "label"}
+    assert batch["image"].shape == (2, 16, 16, 1) and batch["image"].dtype == np.uint8
+    assert batch["label"].shape == (2,) and batch["label"].dtype == np.int32
+
+
+def test_worker_processes_keep_the_order():
+    expected = take(Counted(10), 7, seed=5, batch_size=4, mirror=True, start_image=8)
+    options = {"start_image": 8, "workers": 2, "threads": 1}
+    found = take(Counted(10), 7, seed=5, batch_size=4, mirror=True, **options)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"threads": 2}, {"workers": 1}])
+def test_a_bad_image_is_a_user_error_wherever_it_is_read(options):
+    iterator = batches(Broken(10), seed=0, batch_size=4, mirror=False, **options)
+    with pytest.raises(UserError) as caught:
+        next(iterator)
+    assert str(caught.value) == "x.zip/1.png cannot be decoded: replace or remove it"
+    iterator.close()
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"batch_size": 6, "process_count": 4}, "6 images cannot be shared by 4 processes"),
+        ({"batch_size": 0}, "0 images cannot"),
+        ({"batch_size": 4, "start_image": 6}, "from image 6 in batches of 4: use the batch size"),
+        ({"batch_size": 4, "start_image": -4}, "from image -4"),
+    ],
+)
+def test_bad_shares(options, expected):
+    with pytest.raises(UserError, match=expected):
+        batches(Counted(10), seed=0, mirror=False, **options)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, time
+            from inr_gan_jax.data.pipeline import batches
+            from inr_gan_jax.data.sources import open_source
+            if __name__ == "__main__":
+                source = open_source("digits", height=8, width=8, channels=1, labels=False)
+                iterator = batches(source, seed=0, batch_size=4, mirror=False, workers=2)
+                for _ in range(4):
+                    next(iterator)
+                print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+                time.sleep(60)
+            """
+        )
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2 and all(map(alive, workers))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+    parent.stdout.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but that nobody waited for does not."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_an_open_iterator_is_silent_when_the_interpreter_ends(tmp_path):
+    code = textwrap.dedent(
+        """
+        from inr_gan_jax.data.pipeline import batches
+        from inr_gan_jax.data.sources import open_source
+        if __name__ == "__main__":
+            source = open_source("digits", height=8, width=8, channels=1, labels=False)
+            kept = [batches(source, seed=0, batch_size=4, mirror=True, workers=n) for n in (0, 2)]
+            seen = [next(iterator) for iterator in kept]
+            print([type(batch["image"]).__name__ for batch in seen])
+        """
+    )
+    (tmp_path / "use.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "use.py"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0 and done.stdout == "['ndarray', 'ndarray']\n" and done.stderr == ""

@@ -1,0 +1,266 @@
+"""The coordinate network: points and grid mean the same, cost what they must, need no module."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golden_arrays import build, relative
+from inr_gan_jax.models import coords, generator, inr
+from inr_gan_jax.models.fourier import Embedding
+from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.modulation import effective_weight
+
+INDEPENDENT = ("inr_gan", "inr_gan_fmm_tanh", "inr_gan_predicted_coords", "cips", "paper")
+
+
+def params_of(name: str) -> InrParams:
+    graphdef, params, buffers, golden = build(name)
+    module = nnx.merge(graphdef, params, buffers)
+    ws = module.mapping(jnp.asarray(golden["z"]))[:, None] if name == "paper" else golden["ws"]
+    return jax.jit(module.inr_params)(jnp.asarray(ws))
+
+
+def size_config(**overrides):
+    small = {"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "rank": 2,
+             "fine_from": 16, "input_resolution": 8,
+             "embedding_coarse": Embedding(log=32, diagonal=True, cosine=True, table=3),
+             "embedding_fine": Embedding(log=32, cosine=True, random=4, table=2)}
+    return generator.inr_gan(**{**small, **overrides})
+
+
+def random_params(config, batch=2, seed=0) -> InrParams:
+    """Random parameters of the shapes that the hypernetwork emits (which need not run for it)."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda s: jnp.asarray(rng.standard_normal(s.shape), s.dtype), abstract_params(config, batch)
+    )
+
+
+def abstract_params(config, batch=1) -> InrParams:
+    module = nnx.eval_shape(lambda: generator.Generator(config, rngs=nnx.Rngs(0)))
+    ws = jax.ShapeDtypeStruct((batch, module.num_styles, config.w_dim), jnp.float32)
+    return jax.eval_shape(lambda m, ws: m.inr_params(ws), module, ws)
+
+
+def flops(function, *args) -> float:
+    return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_points_equal_the_training_grid(name):
+    params = params_of(name)
+    h, w = params.spec.size
+    image = jax.jit(inr.grid)(params)
+    at_points = jax.jit(inr.points)(params, coords.grid_points(h, w))
+    spread = float(image.max() - image.min())
+    assert np.abs(at_points.reshape(image.shape) - image).max() < 1e-5 * spread
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    long=st.sampled_from([8, 16, 32]),
+    quarters=st.integers(1, 4),
+    tall=st.booleans(),
+    channels=st.sampled_from([1, 3, 4]),
+    data=st.data(),
+)
+def test_points_equal_grid_for_any_shape_and_order(long, quarters, tall, channels, data):
+    short = long * quarters // 4
+    height, width = (long, short) if tall else (short, long)
+    params = random_params(size_config(height=height, width=width, channels=channels), batch=1)
+    image = jax.jit(inr.grid)(params)
+    assert image.shape == (1, height, width, channels)
+    chosen = np.asarray(
+        data.draw(st.lists(st.integers(0, height * width - 1), min_size=1, max_size=9))
+    )
+    # Anywhere within a pixel's cell, not only at its corner, is that pixel.
+    inside = data.draw(st.floats(0, 0.9))
+    cell = np.asarray([2 / width, 2 / height])
+    points = np.asarray(coords.grid_points(height, width))[chosen] + inside * cell
+    got = jax.jit(inr.points)(params, jnp.asarray(points, jnp.float32))[0]
+    expected = np.asarray(image[0]).reshape(-1, channels)[chosen]
+    assert np.abs(got - expected).max() < 1e-5 * np.ptp(image)
+
+
+def test_each_image_may_have_its_own_points():
+    params = params_of("inr_gan")
+    points = jax.random.uniform(jax.random.key(1), (2, 5, 2), minval=-1, maxval=1)
+    got = inr.points(params, points)
+    for i in range(2):
+        np.testing.assert_allclose(got[i], inr.points_one(params[i], points[i]), rtol=1e-5)
+
+
+def test_functions_of_parameters_and_coordinates_alone():
+    """vmap, jit, grad and jvp, from plain arrays, with no module in sight."""
+    params = params_of("inr_gan")
+    leaves, treedef = jax.tree.flatten(params)
+    rebuilt = jax.tree.unflatten(treedef, [np.asarray(leaf) for leaf in leaves])
+    one = rebuilt[0]
+    point = jnp.asarray([[0.1, -0.3]])
+
+    def brightness(params):
+        return jnp.mean(inr.points_one(params, point))
+
+    gradient = jax.jit(jax.grad(brightness))(one)
+    value, tangent = jax.jvp(brightness, (one,), (gradient,))
+    squared = sum(float(jnp.sum(jnp.square(g))) for g in jax.tree.leaves(gradient))
+    assert squared > 0
+    np.testing.assert_allclose(tangent, squared, rtol=1e-4)
+    batched = jax.vmap(inr.grid_one, in_axes=(rebuilt.axes,))(rebuilt)
+    np.testing.assert_allclose(batched[0], inr.grid_one(one), atol=1e-4)
+    assert np.isclose(value, brightness(one))
+
+
+def test_shared_leaves_have_no_batch_axis():
+    few, many = (random_params(size_config(), batch=n) for n in (2, 5))
+    shapes = [jax.tree.map(jnp.shape, p) for p in (few, many)]
+    assert shapes[0].shared == shapes[1].shared
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(many.image)} == {5} and len(many) == 5
+
+
+@pytest.mark.parametrize("family", ["inr_gan", "cips"])
+def test_one_point_costs_under_a_percent_of_the_grid(family):
+    config = generator.FAMILIES[family](height=64, width=64, fine_from=64, channel_max=64)
+    params = abstract_params(config)
+    point = jax.ShapeDtypeStruct((1, 2), jnp.float32)
+
+    def network_alone(evaluate):
+        """FLOPs of evaluating given effective weights: making them is the hypernetwork's share."""
+        return flops(evaluate, params) - flops(lambda p: jax.vmap(inr.weights, (p.axes,))(p), params)
+
+    one = network_alone(lambda p: inr.points(p, jnp.zeros((1, 2))))
+    whole = network_alone(inr.grid)
+    assert one < 0.01 * whole
+    # And four points cost at most four times one.
+    several = flops(inr.points, params, jax.ShapeDtypeStruct((64, 2), jnp.float32))
+    single = flops(inr.points, params, point)
+    assert several - single < 63 * 1.2 * whole / 64**2
+
+
+def plain_grid(params: InrParams) -> np.ndarray:
+    """The published order of work, in numpy: upsample, concatenate, multiply (one image)."""
+    spec, h, rgb = params.spec, None, None
+    for block in spec.blocks:
+        rows, columns = block.size
+        cells = coords.grid_cells(rows, columns)
+        e = None
+        if block.embedding:
+            from inr_gan_jax.models.fourier import embed
+
+            shared = params.shared[block.name].get("embedding", {})
+            image = params.image[block.name].get("embedding", {})
+            table = shared["table"].reshape(-1, rows * columns) if "table" in shared else None
+            e = np.asarray(embed(block.embedding, shared, image, cells, spec.frame, table))
+        if block.upsample > 1:
+            up = UP[spec.upsampling]
+            h, rgb = (up(np.asarray(x), block.size) for x in (h, rgb))
+        for layer in block.layers:
+            s = params.shared[block.name][layer.name]["w"]
+            w = np.asarray(
+                effective_weight(layer.modulation, s, params.image[block.name][layer.name]["w"])
+            )
+            if layer.instance_norm:
+                h = h / (h.std(axis=1, ddof=1, keepdims=True) + 1e-8)
+            inputs = np.concatenate([x for x, n in ((h, layer.h), (e, layer.e)) if n])
+            h = w @ inputs + np.asarray(s["bias"])[:, None]
+            h = np.where(h >= 0, h, 0.2 * h) * 2**0.5
+        s = params.shared[block.name]["rgb"]["w"]
+        w = np.asarray(effective_weight("style", s, params.image[block.name]["rgb"]["w"]))
+        emitted = w @ h + np.asarray(s["bias"])[:, None]
+        rgb = emitted if rgb is None else rgb + emitted
+    return rgb.reshape(-1, *spec.size).transpose(1, 2, 0)
+
+
+def up_nearest(x, size):
+    h, w = size
+    return x.reshape(-1, h // 2, w // 2).repeat(2, axis=1).repeat(2, axis=2).reshape(-1, h * w)
+
+
+def up_bilinear(x, size):
+    """Interpolation with aligned corners, from its definition."""
+    h, w = size
+    x = x.reshape(-1, h // 2, w // 2)
+    for axis, n in ((1, h), (2, w)):
+        at = np.arange(n) * (n // 2 - 1) / (n - 1)
+        low = np.minimum(at.astype(int), max(n // 2 - 2, 0))
+        weight = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
+        high = np.minimum(low + 1, n // 2 - 1)
+        x = x.take(low, axis) * (1 - weight) + x.take(high, axis) * weight
+    return x.reshape(-1, h * w)
+
+
+UP = {"nearest": up_nearest, "bilinear": up_bilinear}
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(32, 32), (16, 32), (32, 8)])
+def test_multiply_first_equals_the_plain_form(upsampling, size):
+    norm = upsampling == "bilinear"
+    config = size_config(height=size[0], width=size[1], upsampling=upsampling, instance_norm=norm)
+    params = random_params(config)
+    for i, image in enumerate(jax.jit(inr.grid)(params)):
+        assert relative(image, plain_grid(params[i])) < 1e-5
+
+
+def test_multiply_first_is_the_form_that_runs():
+    """At 256x256 the plain form needs 30.2 GFLOP per image, multiply-first 22.1."""
+    params = abstract_params(generator.inr_gan())
+    counted = jax.jit(inr.grid).lower(params).cost_analysis()["flops"]
+    assert 21.5e9 < counted < 23.5e9
+
+
+def test_bfloat16_features_stay_near_float32():
+    params = params_of("inr_gan")
+    exact, rounded = inr.grid(params), inr.grid(params, jnp.bfloat16)
+    assert rounded.dtype == jnp.float32
+    assert 1e-5 < relative(rounded, exact) < 2e-2
+
+
+def test_pixel_dependence_is_said():
+    params = params_of("inr_gan_bil")
+    assert not params.spec.pixel_independent
+    with pytest.raises(ValueError, match="not pixel-independent"):
+        inr.points(params, jnp.zeros((1, 2)))
+
+
+def test_the_baseline_has_no_coordinate_function():
+    graphdef, params, buffers, golden = build("stylegan2")
+    with pytest.raises(ValueError, match="no coordinate function"):
+        nnx.merge(graphdef, params, buffers).inr_params(jnp.asarray(golden["ws"]))
+
+
+def test_effective_weights_are_what_the_network_uses():
+    params = params_of("inr_gan")[0]
+    weights = inr.weights(params)
+    block = params.spec.blocks[-1]
+    layer = block.layers[0]
+    s = params.shared[block.name][layer.name]["w"]
+    i = params.image[block.name][layer.name]["w"]
+    m = np.asarray(i["a"]) @ np.asarray(i["b"]) / np.sqrt(3)
+    expected = np.asarray(s["weight"]) * (m + 1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True) + 1e-8
+    got = weights[block.name][layer.name]["weights"]
+    assert relative(np.concatenate([got["h"], got["e"]], axis=1), expected) < 1e-5
+
+
+def test_points_beyond_the_frame_are_extrapolated():
+    config = size_config(embedding_coarse=Embedding(log=32, cosine=True),
+                         embedding_fine=Embedding(log=32, cosine=True))
+    params = random_params(config, batch=1)
+    outside = inr.points(params, jnp.asarray([[1.7, 0.2], [-1.4, -2.0], [0.0, 0.0]]))
+    assert np.isfinite(outside).all() and np.std(outside) > 0
+    # The lowest frequency has period 4: a shift by it is the same point.
+    again = inr.points(params, jnp.asarray([[1.7 + 4, 0.2]]))
+    np.testing.assert_allclose(again[0, 0], outside[0, 0], atol=1e-2)
+
+
+def test_spec_is_hashable_and_static():
+    spec = generator.inr_spec(size_config())
+    assert hash(spec) == hash(dataclasses.replace(spec))
+    assert generator.inr_spec(size_config(rank=3)) == spec  # the rank is the hypernetwork's
