@@ -1,13 +1,17 @@
 """Generators of continuous images in JAX: train, use and extend them.
 
-    import inr_gan_jax
-    model = inr_gan_jax.load("runs/digits")
-    images = model.images(seeds=range(16), classes=3)
+import inr_gan_jax
+model = inr_gan_jax.load("runs/digits")
+images = model.images(seeds=range(16), classes=3)
 """
 
 import importlib
 
-_PUBLIC = {"load": "inr_gan_jax.model", "Model": "inr_gan_jax.model", "UserError": "inr_gan_jax.errors"}
+_PUBLIC = {
+    "load": "inr_gan_jax.model",
+    "Model": "inr_gan_jax.model",
+    "UserError": "inr_gan_jax.errors",
+}
 
 __all__ = list(_PUBLIC)
 __version__ = "0.1.0"

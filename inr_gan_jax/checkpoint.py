@@ -1,8 +1,9 @@
 """Checkpoints of a run: orbax writes them, a manifest of our own says that they are whole.
 
-A checkpoint is a folder named after its iteration count: `state/` (arrays), `metadata/` (JSON) and
-`manifest.json`, the size and SHA-256 of every other file. orbax restores flipped bits silently;
-the manifest finds them. It is written last, by one rename: a folder without it is unfinished.
+A checkpoint is a folder named after its iteration count: `model/` (arrays that make images),
+`training/` (arrays that only training needs), `metadata/` (JSON) and `manifest.json`, the size and
+SHA-256 of every other file. orbax restores flipped bits silently; the manifest finds them. It is
+written last, by one rename: a folder without it is unfinished.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from inr_gan_jax.errors import UserError
 
 FOLDER = "checkpoints"  # inside a workdir
 MANIFEST = "manifest.json"
+PARTS = ("model", "training")
 _NONE, _DAMAGED = -1, -2  # what process 0 may tell the others in place of a step
 _TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax has not committed
 
@@ -50,7 +52,7 @@ class Checkpoints:
         # Folders made in the background cost a minutes-long wait when making them fails.
         options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         parts = ocp.CompositeCheckpointHandler(
-            state=ocp.StandardCheckpointHandler(),
+            **{part: ocp.StandardCheckpointHandler() for part in PARTS},
             metadata=ocp.JsonCheckpointHandler(),
             composite_options=ocp.CompositeOptions(async_options=options),
         )
@@ -65,15 +67,15 @@ class Checkpoints:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def save(self, step: int, state: Any, metadata: dict) -> None:
-        """Starts saving; returns once `state` is on the host, so its buffers may be donated.
+    def save(self, step: int, parts: dict[str, Any], metadata: dict) -> None:
+        """Starts saving; returns once `parts` are on the host, so its buffers may be donated.
 
         A save that fails (a full disk) is reported through `logging.error` as soon as that is
         known, its remains are removed, and nothing is raised: `steps` says what there is.
 
         Args:
           step: the iteration count.
-          state: nested string-keyed dictionaries of jax.Arrays, without typed keys.
+          parts: `model` and `training`, trees of jax.Arrays without typed keys.
           metadata: what JSON can hold (tuples come back as lists).
 
         Raises:
@@ -85,7 +87,8 @@ class Checkpoints:
         self.wait()
         json.dumps(metadata)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+            **{part: ocp.args.StandardSave(parts[part]) for part in PARTS},
+            metadata=ocp.args.JsonSave(metadata),
         )
         try:
             if step in self.steps() and step not in self._damaged:
@@ -115,16 +118,18 @@ class Checkpoints:
             return []
         return sorted(int(f.name) for f in _step_folders(self.directory) if _is_finished(f))
 
-    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict, int] | None:
-        """Returns (state, metadata, step), or None if there is no finished checkpoint at all.
+    def restore(
+        self, abstract: dict[str, Any], step: int | None = None
+    ) -> tuple[dict[str, Any], dict, int] | None:
+        """Returns (parts, metadata, step), or None if there is no finished checkpoint at all.
 
         Every file is read and compared with the manifest first. A damaged checkpoint is named in a
         warning and the one before it is used; a later `save` may replace it.
 
         Args:
-          abstract_state: pytree of jax.ShapeDtypeStruct like the saved state. Leaves go where
+          abstract: the parts that are wanted, as saved but of jax.ShapeDtypeStruct. Leaves go where
             their shardings say, whatever the topology that saved them; to the first local device
-            where they have none.
+            where they have none. Parts that are left out are not read into memory.
           step: the iteration count, or None for the newest intact checkpoint.
 
         Raises:
@@ -137,16 +142,19 @@ class Checkpoints:
         if step is None:
             self._damaged = {s for s in self.steps() if s > chosen}
         folder = self.directory / str(chosen)
-        saved = self._orbax.metadata(folder).item_metadata["state"].tree
-        _check_same_leaves(abstract_state, saved, folder)
+        saved = self._orbax.metadata(folder).item_metadata
+        _check_same_leaves(abstract, {part: saved[part].tree for part in abstract}, folder)
         restored = self._orbax.restore(
             folder,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(jax.tree.map(_placed, abstract_state)),
+                **{
+                    part: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
+                    for part, tree in abstract.items()
+                },
                 metadata=ocp.args.JsonRestore(),
             ),
         )
-        return restored.state, restored.metadata, chosen
+        return {part: restored[part] for part in abstract}, restored.metadata, chosen
 
     def metadata(self, step: int | None = None) -> dict:
         """Returns the JSON part of one checkpoint (None: the newest) without reading the arrays.

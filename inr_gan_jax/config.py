@@ -22,7 +22,8 @@ class DataConfig:
     """Where images come from (see data.sources.open_source).
 
     `source`: `digits`, `tfds:NAME[:SPLIT]`, or the path of a zip or folder. `labels` makes a
-    class-conditional run. `data_dir`: where TFDS keeps its data (empty: its default). `threads` read in this process, `workers` are processes that read.
+    class-conditional run. `data_dir`: where TFDS keeps its data (empty: its default). `threads`
+    read in this process, `workers` are processes that read.
     """
 
     source: str = ""
@@ -158,7 +159,11 @@ def identity(config: Config, content_hash: str) -> dict[str, object]:
         "model": plain["model"],
         "discriminator": plain["discriminator"],
         "train": recipe,
-        "data": {"content": content_hash, "labels": config.data.labels, "mirror": config.data.mirror},
+        "data": {
+            "content": content_hash,
+            "labels": config.data.labels,
+            "mirror": config.data.mirror,
+        },
     }
     return dict(flatten(parts))
 
@@ -177,9 +182,7 @@ def _check(config: Config) -> None:
     if model.family not in generators.FAMILIES:
         raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))
     for name, value in DEFINING[model.family].items():
-        if getattr(model, name) != value and not (
-            model.family == "inr_gan" and model.modulation == "style_demod"
-        ):
+        if getattr(model, name) != value:
             raise UserError(
                 f"config.model.family={model.family} means config.model.{name}={value!r}, not "
                 f"{getattr(model, name)!r}; start from the family's own file in configs/"
@@ -193,6 +196,8 @@ def _check(config: Config) -> None:
                 raise ValueError(f"train.mixing_prob > 0 needs several styles, not 1 of {styles}")
     except ValueError as error:
         raise UserError(f"config: {error}") from None
+    if config.seed < 0:
+        raise UserError(f"config.seed = {config.seed} must be 0 or more")
     positive = ("kimg", "batch_size", "microbatches", "g_lr", "d_lr", "ema_kimg", "eps")
     for name in positive:
         if not getattr(train, name) > 0:

@@ -1,7 +1,7 @@
 """Images from a trained generator.
 
-    python -m inr_gan_jax.generate --checkpoint=DIR --seeds=0-15 --outdir=OUT
-        [--truncation=0.7] [--class_index=3] [--latents=z.npy] [--format=png|npy]
+python -m inr_gan_jax.generate --checkpoint=DIR --seeds=0-15 --outdir=OUT
+    [--truncation=0.7] [--class_index=3] [--latents=z.npy] [--format=png|npy]
 """
 
 import re
@@ -47,7 +47,7 @@ def _read_latents(path: str, z_dim: int) -> np.ndarray:
         raise UserError(f"--latents={path} cannot be read as a .npy array: {error}") from None
     if z.ndim != 2 or z.shape[1] != z_dim or z.dtype.kind not in "fiu" or not len(z):
         raise UserError(
-            f"--latents={path} holds {z.dtype} {list(z.shape)}; this model takes floats [n, {z_dim}]"
+            f"--latents={path} holds {z.dtype} {list(z.shape)}, not floats [n, {z_dim}]"
         )
     if not np.isfinite(z).all():
         raise UserError(f"--latents={path} holds values that are not finite")

@@ -19,7 +19,7 @@ class Model:
     """The averaged (EMA) generator of a run.
 
     Arrays: latents z `[n, z_dim]`, styles ws `[n, L, w_dim]`, images `[n, H, W, C]` float32, about
-    [-1, 1] and unclipped. `config` is the run's configuration, `images_seen` how far it was trained.
+    [-1, 1] and unclipped. `config` is the run's configuration, `images_seen` its image count.
     """
 
     def __init__(
@@ -59,14 +59,16 @@ class Model:
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
         """One latent N(0, 1) per seed (0 to 2^32 - 1), `[n, z_dim]`: of its own seed alone."""
         seeds = jnp.asarray(np.asarray(seeds, np.int64).astype(np.uint32))
-        draw = lambda seed: jax.random.normal(jax.random.key(seed), (self.config.model.z_dim,))
-        return np.asarray(jax.vmap(draw)(seeds))
+        shape = (self.config.model.z_dim,)
+        draw = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))
+        return np.asarray(draw(seeds))
 
     def classes(self, seeds: Sequence[int]) -> np.ndarray:
         """One class per seed, int `[n]`, drawn as often as the training data has it."""
         weights = np.asarray(self.class_counts, np.float64)
-        draw = lambda seed: np.random.default_rng(seed).choice(len(weights), p=weights / weights.sum())
-        return np.asarray([draw(int(seed)) for seed in seeds])
+        weights /= weights.sum()
+        draws = [np.random.default_rng(int(s)).choice(len(weights), p=weights) for s in seeds]
+        return np.asarray(draws)
 
     def styles(
         self,
@@ -91,9 +93,7 @@ class Model:
             raise ValueError("give latents or seeds, one of the two")
         z = jnp.asarray(self.latents(seeds) if latents is None else latents, jnp.float32)
         if z.ndim != 2 or z.shape[1] != self.config.model.z_dim:
-            raise ValueError(
-                f"latents must be [n, {self.config.model.z_dim}], not {list(z.shape)}"
-            )
+            raise ValueError(f"latents must be [n, {self.config.model.z_dim}], not {list(z.shape)}")
         one_hot = self._one_hot(classes, len(z))
         return self._styles(
             self._params, self._buffers, self.w_avg, z, one_hot, truncation, cutoff=cutoff
@@ -125,7 +125,9 @@ class Model:
             raise ValueError("give latents, seeds or ws, one of the three")
         expected = (self.num_styles, self.config.model.w_dim)
         if np.ndim(ws) != 3 or tuple(np.shape(ws)[1:]) != expected:
-            raise ValueError(f"ws must be [n, {expected[0]}, {expected[1]}], not {list(np.shape(ws))}")
+            raise ValueError(
+                f"ws must be [n, {expected[0]}, {expected[1]}], not {list(np.shape(ws))}"
+            )
         return np.asarray(self._image(self._params, self._buffers, jnp.asarray(ws, jnp.float32)))
 
     def _apply_styles(self, params, buffers, w_avg, z, one_hot, truncation, cutoff):

@@ -4,11 +4,12 @@
 writers would import TensorFlow.
 """
 
+import contextlib
 import io
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -128,9 +129,16 @@ class Monitor:
         """Keeps a phase's metrics, still on the device."""
         self._pending.append(metrics)
 
-    def pause(self, seconds: float) -> None:
-        """Time that must not count as training: compilation, pictures."""
-        self._paused += seconds
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within is no training time: pictures, checkpoints."""
+        started = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - started
+
+    def restart(self, images: int) -> None:
+        """Starts measuring speed anew at `images`: what was before was compilation."""
+        self._clock, self._paused, self._images_before = time.perf_counter(), 0.0, images
 
     def say(self, line: str) -> None:
         """One line on the console."""
@@ -144,14 +152,16 @@ class Monitor:
         seconds = max(now - self._clock - self._paused, 1e-9)
         rate = (images - self._images_before) / seconds
         left = duration((self._total - images) / rate) if rate else "?"
-        self._clock, self._paused, self._images_before = now, 0.0, images
+        self.restart(images)
         values["images_per_second"] = rate
         memory = jax.local_devices()[0].memory_stats() or {}
         if "peak_bytes_in_use" in memory:
             values["device_peak_gib"] = memory["peak_bytes_in_use"] / 2**30
         bad = sum(v for k, v in values.items() if k.startswith("nonfinite/"))
         if bad:
-            logging.warning("%d non-finite gradient values were replaced since the last report", bad)
+            logging.warning(
+                "%d non-finite gradient values were replaced since the last report", bad
+            )
         if self._writer:
             self._writer.write_scalars(images, values)
             self._writer.flush()

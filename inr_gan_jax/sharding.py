@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+
 def make_mesh(devices=None) -> Mesh:
     """All devices (of all processes) along one axis, `data`."""
     devices = jax.devices() if devices is None else devices

@@ -15,8 +15,16 @@ from inr_gan_jax.models.generator import Generator
 from inr_gan_jax.models.networks import split
 
 GOLDEN = Path(__file__).parent / "golden"
-GENERATORS = ("inr_gan", "inr_gan_bil", "inr_gan_cond", "inr_gan_fmm_sigmoid", "inr_gan_fmm_tanh",
-              "inr_gan_predicted_coords", "cips", "stylegan2")
+GENERATORS = (
+    "inr_gan",
+    "inr_gan_bil",
+    "inr_gan_cond",
+    "inr_gan_fmm_sigmoid",
+    "inr_gan_fmm_tanh",
+    "inr_gan_predicted_coords",
+    "cips",
+    "stylegan2",
+)
 DISCRIMINATORS = ("resnet", "resnet_cond", "skip", "orig")
 
 
@@ -42,10 +50,18 @@ def relative(actual, expected) -> float:
 
 
 def _embedding(entry: dict) -> Embedding:
-    names = {"log_emb_size": "log", "random_emb_size": "random", "shared_emb_size": "shared",
-             "predictable_emb_size": "predicted", "const_emb_size": "table", "use_cosine": "cosine",
-             "use_diagonal": "diagonal", "use_raw_coords": "raw", "fourier_scale": "scale",
-             "init_dist": "distribution"}
+    names = {
+        "log_emb_size": "log",
+        "random_emb_size": "random",
+        "shared_emb_size": "shared",
+        "predictable_emb_size": "predicted",
+        "const_emb_size": "table",
+        "use_cosine": "cosine",
+        "use_diagonal": "diagonal",
+        "use_raw_coords": "raw",
+        "fourier_scale": "scale",
+        "init_dist": "distribution",
+    }
     values = {names[k]: {"rand": "uniform"}.get(v, v) for k, v in entry.items()}
     return Embedding(**values)
 
@@ -53,14 +69,26 @@ def _embedding(entry: dict) -> Embedding:
 def generator_config(name: str):
     golden = load(f"generator_{name}")
     published = json.loads(str(golden["config"]))
-    small = {"height": 32, "width": 32, "z_dim": 16, "w_dim": 16, "channel_base": 512,
-             "channel_max": 16, "mapping_layers": 2, "rank": 3, "fine_from": 32,
-             "extra_layers": 1, "num_classes": int(golden["c_dim"])}
+    small = {
+        "height": 32,
+        "width": 32,
+        "z_dim": 16,
+        "w_dim": 16,
+        "channel_base": 512,
+        "channel_max": 16,
+        "mapping_layers": 2,
+        "rank": 3,
+        "fine_from": 32,
+        "extra_layers": 1,
+        "num_classes": int(golden["c_dim"]),
+    }
     if name == "stylegan2":
         return generators.stylegan2(**small)
     entries = published["coords"]["res_configs"]
-    small |= {"embedding_fine": _embedding(entries["32"]),
-              "embedding_coarse": _embedding(entries.get("8", entries["32"]))}
+    small |= {
+        "embedding_fine": _embedding(entries["32"]),
+        "embedding_coarse": _embedding(entries.get("8", entries["32"])),
+    }
     if name == "cips":
         return generators.cips(**small)
     if published["fmm"].get("instance_norm"):
@@ -75,7 +103,9 @@ def paper_config():
         (b["resolution"], b["dim"], b["num_learnable_coord_feats"], b["n_layers"], b["to_rgb"])
         for b in json.loads(str(golden["config"]))["hp"]["inr"]["resolutions_params"].values()
     )
-    return generators.paper(height=32, width=32, z_dim=16, w_dim=24, rank=3, input_resolution=8, paper_blocks=blocks)
+    return generators.paper(
+        height=32, width=32, z_dim=16, w_dim=24, rank=3, input_resolution=8, paper_blocks=blocks
+    )
 
 
 @functools.cache
@@ -86,7 +116,8 @@ def build(name: str):
     generator = nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0)))
     graphdef, params, buffers = split(generator)
     fill = functools.partial(
-        from_published, part(golden, "param/"),
+        from_published,
+        part(golden, "param/"),
         network="paper" if name == "paper" else "generator",
         paper_resolutions=[b[0] for b in config.paper_blocks],
     )
@@ -98,8 +129,15 @@ def build_discriminator(name: str):
     golden = load(f"discriminator_{name}")
     published = json.loads(str(golden["config"]))
     config = DiscriminatorConfig(
-        architecture=published["architecture"], height=32, width=32, channels=3,
-        num_classes=int(golden["c_dim"]), channel_base=512, channel_max=16,
-        group=published["mbstd_group_size"], mapping_layers=2)
+        architecture=published["architecture"],
+        height=32,
+        width=32,
+        channels=3,
+        num_classes=int(golden["c_dim"]),
+        channel_base=512,
+        channel_max=16,
+        group=published["mbstd_group_size"],
+        mapping_layers=2,
+    )
     graphdef, params, _ = split(nnx.eval_shape(lambda: Discriminator(config, rngs=nnx.Rngs(0))))
     return graphdef, from_published(part(golden, "param/"), params, network="discriminator"), golden

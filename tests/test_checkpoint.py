@@ -25,15 +25,23 @@ from inr_gan_jax.errors import UserError
 def make_state(seed: int = 0) -> dict:
     """A state with every kind of leaf that training has; incompressible, so files have a size."""
     key = jax.random.key(seed)
-    return {
+    model = {
         "params": {"dense": {"w": jax.random.normal(key, (64, 100)), "b": jnp.zeros((100,))}},
         "half": jax.random.normal(key, (33, 7), jnp.bfloat16),
-        "count": jnp.int32(2**31 - 1 - seed),
         "empty": {},
+    }
+    training = {
+        "count": jnp.int32(2**31 - 1 - seed),
         "key": jax.random.key_data(key),
         "flag": jnp.array(True),
         "special": jnp.array([jnp.nan, -0.0, jnp.inf, 1e-45], jnp.float32),
     }
+    return {"model": model, "training": training}
+
+
+def parts(w) -> dict:
+    """A state of one array in each part."""
+    return {"model": {"w": w}, "training": {"n": jnp.int32(0)}}
 
 
 def abstract(state) -> dict:
@@ -62,7 +70,7 @@ def tree_hash(directory: Path) -> dict[str, str | None]:
 
 
 def largest_array_file(folder: Path) -> Path:
-    return max((p for p in (folder / "state").rglob("d/*")), key=lambda p: p.stat().st_size)
+    return max((p for p in (folder / "model").rglob("d/*")), key=lambda p: p.stat().st_size)
 
 
 @contextlib.contextmanager
@@ -119,16 +127,16 @@ def test_metadata_alone(tmp_path):
 
 def test_buffers_may_be_donated_right_after_save(tmp_path):
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
-    state = {"w": jax.random.normal(jax.random.key(0), (2000, 1000))}
+    state = parts(jax.random.normal(jax.random.key(0), (2000, 1000)))
     want = []
     with Checkpoints(tmp_path) as checkpoints:
         for step in range(3):
-            want.append(np.array(state["w"]))
+            want.append(np.array(state["model"]["w"]))
             checkpoints.save(step, state, {})
             state = jax.block_until_ready(overwrite(state))
         for step in range(3):
             got, _, _ = checkpoints.restore(abstract(state), step)
-            np.testing.assert_array_equal(got["w"], want[step])
+            np.testing.assert_array_equal(got["model"]["w"], want[step])
 
 
 def spoil(folder: Path, damage: str) -> str:
@@ -159,7 +167,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage
             checkpoints.restore(abstract(make_state()), 20)
         checkpoints.save(20, make_state(20), {"kimg": 20})  # the run comes past that step again
         assert checkpoints.restore(abstract(make_state()))[2] == 20
-        (tmp_path / "10" / "state" / "_METADATA").unlink()
+        (tmp_path / "10" / "model" / "_METADATA").unlink()
         spoil(tmp_path / "20", damage)
         with pytest.raises(UserError, match="every checkpoint is damaged"):
             checkpoints.restore(abstract(make_state()))
@@ -168,7 +176,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage
 def test_unfinished_saves_are_skipped_and_removed_unless_read_only(tmp_path):
     save_steps(tmp_path, [1, 2])
     (tmp_path / "2" / "manifest.json").unlink()
-    (tmp_path / "3.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    (tmp_path / "3.orbax-checkpoint-tmp" / "model").mkdir(parents=True)
     (tmp_path / "notes").mkdir()
     before = tree_hash(tmp_path)
     with Checkpoints(tmp_path, keep=1, read_only=True) as checkpoints:
@@ -187,16 +195,32 @@ def test_unfinished_saves_are_skipped_and_removed_unless_read_only(tmp_path):
 @pytest.mark.parametrize(
     "name, shape, dtype, message",
     [
-        ("half", (33, 7), "float32", r"half is bfloat16\[33, 7\] there but float32\[33, 7\]"),
-        ("half", (33, 8), "bfloat16", r"half is bfloat16\[33, 7\] there but bfloat16\[33, 8\]"),
-        ("more", (), "int32", r"more is absent there but int32\[\]"),
-        ("params", (), "int32", r"params is absent there but int32\[\]"),
+        ("half", (33, 7), "float32", r"model/half is bfloat16\[33, 7\] there but float32\[33, 7\]"),
+        (
+            "half",
+            (33, 8),
+            "bfloat16",
+            r"model/half is bfloat16\[33, 7\] there but bfloat16\[33, 8\]",
+        ),
+        ("more", (), "int32", r"model/more is absent there but int32\[\]"),
+        ("params", (), "int32", r"model/params is absent there but int32\[\]"),
     ],
 )
 def test_another_state_is_refused(tmp_path, name, shape, dtype, message):
     save_steps(tmp_path, [1])
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=message):
-        checkpoints.restore(abstract(make_state()) | {name: jax.ShapeDtypeStruct(shape, dtype)})
+        wanted = abstract(make_state())
+        wanted["model"][name] = jax.ShapeDtypeStruct(shape, dtype)
+        checkpoints.restore(wanted)
+
+
+def test_one_part_may_be_restored_alone(tmp_path):
+    save_steps(tmp_path, [1])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        wanted = {"model": abstract(make_state(1))["model"]}
+        restored, metadata, _ = checkpoints.restore(wanted)
+    assert_same_bits(restored, {"model": make_state(1)["model"]})
+    assert metadata == {"kimg": 1}
 
 
 def test_newest_are_kept_and_no_damaged_one_is_counted(tmp_path):
@@ -266,7 +290,8 @@ def test_directory_that_vanishes_is_reported(tmp_path):
 SAVE = """
     import sys, time, jax
     from inr_gan_jax import checkpoint
-    state = {"w": jax.random.normal(jax.random.key(0), (5000, 1000))}
+    state = {"model": {"w": jax.random.normal(jax.random.key(0), (5000, 1000))},
+             "training": {"n": jax.numpy.int32(0)}}
     checkpoints = checkpoint.Checkpoints(sys.argv[1])
     checkpoints.save(1, state, {})
     checkpoints.wait()
@@ -287,7 +312,7 @@ def test_killed_save(tmp_path, moment):
     assert process.stdout.readline() == "now\n"
     process.kill()
     process.wait()
-    target = {"w": jax.ShapeDtypeStruct((5000, 1000), jnp.float32)}
+    target = abstract(parts(jnp.zeros((5000, 1000))))
     with Checkpoints(tmp_path) as checkpoints:
         finished = checkpoints.steps()
         assert sorted(os.listdir(tmp_path)) == [str(s) for s in finished]
@@ -310,22 +335,22 @@ SHARDED = """
     from inr_gan_jax.checkpoint import Checkpoints
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec("data"))
-    target = {"w": jax.ShapeDtypeStruct((64, 3), np.float32, sharding=split)}
+    target = {"model": {"w": jax.ShapeDtypeStruct((64, 3), np.float32, sharding=split)}}
     with Checkpoints(sys.argv[1]) as checkpoints:
-        state, _, _ = checkpoints.restore(target)
-        assert state["w"].sharding == split and len(state["w"].addressable_shards) == 2
-        checkpoints.save(2, {"w": state["w"] + 1}, {})
+        w = checkpoints.restore(target)[0]["model"]["w"]
+        assert w.sharding == split and len(w.addressable_shards) == 2
+        checkpoints.save(2, {"model": {"w": w + 1}, "training": {"n": w[0]}}, {})
 """
 
 
 def test_another_topology(tmp_path):
     want = jax.random.normal(jax.random.key(0), (64, 3))
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, {"w": want}, {})
+        checkpoints.save(1, parts(want), {})
     flags = "--xla_force_host_platform_device_count=2"
     assert start(SHARDED, tmp_path, XLA_FLAGS=flags).wait(timeout=60) == 0
-    state, _, step = Checkpoints(tmp_path, read_only=True).restore(abstract({"w": want}))
-    assert step == 2 and jnp.array_equal(state["w"], want + 1)
+    state, _, step = Checkpoints(tmp_path, read_only=True).restore({"model": abstract({"w": want})})
+    assert step == 2 and jnp.array_equal(state["model"]["w"], want + 1)
 
 
 def test_locate(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Names and layouts: where each of our arrays stands in the published PyTorch state dictionaries."""
+"""Names and layouts: where each of our arrays stands in the published state dictionaries."""
 
 from collections.abc import Mapping
 
@@ -90,7 +90,7 @@ def from_published(
         if network == "paper":
             name = _paper_name(path, list(paper_resolutions))
         else:
-            name = {"generator": _generator_name, "discriminator": _discriminator_name}[network](path)
+            name = (_generator_name if network == "generator" else _discriminator_name)(path)
         if name not in arrays:
             raise UserError(f"the published network has no array {name} (for {'.'.join(path)})")
         array = _ours(np.asarray(arrays[name]), path, leaf.shape)

@@ -1,4 +1,4 @@
-"""The StyleGAN2 discriminator (Karras et al. 2020), with label conditioning by projection (2020b)."""
+"""The StyleGAN2 discriminator (Karras et al. 2020), conditioned on labels by projection (2020b)."""
 
 from dataclasses import dataclass
 
@@ -36,6 +36,11 @@ class DiscriminatorConfig:
         for field in ("channel_base", "channel_max", "group", "mapping_layers"):
             if getattr(self, field) < 1:
                 raise ValueError(f"discriminator.{field} must be 1 or more")
+        if self.channel_base < max(self.height, self.width):
+            raise ValueError(
+                f"discriminator.channel_base = {self.channel_base} leaves no channels at "
+                f"{max(self.height, self.width)}: there are channel_base // resolution of them"
+            )
 
 
 def minibatch_std(x_bhwc: jax.Array, group: int) -> jax.Array:
@@ -91,7 +96,9 @@ class Discriminator(nnx.Module):
             return min(config.channel_base // resolution, config.channel_max)
 
         while nominal > 4:
-            block = DiscriminatorBlock(config, width(nominal), width(nominal // 2), first, rngs=rngs)
+            block = DiscriminatorBlock(
+                config, width(nominal), width(nominal // 2), first, rngs=rngs
+            )
             names.append(f"block{nominal}")
             setattr(self, names[-1], block)
             nominal, first = nominal // 2, False

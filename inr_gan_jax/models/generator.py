@@ -5,7 +5,8 @@ One builder per published system gives its configuration: `inr_gan`, `inr_gan_bi
 generator) and `stylegan2` (the baseline, no coordinate function: see stylegan2.py).
 """
 
-from dataclasses import dataclass, fields, replace
+import itertools
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +61,10 @@ def inr_gan(**overrides) -> GeneratorConfig:
 
 
 def inr_gan_bil(**overrides) -> GeneratorConfig:
-    """INR-GAN-bil: bilinear upsampling and instance norm; better scores, no longer an INR per pixel."""
-    return inr_gan(**{"family": "inr_gan_bil", "upsampling": "bilinear", "instance_norm": True, **overrides})
+    """INR-GAN-bil: bilinear upsampling and instance norm; its pixels depend on each other."""
+    return inr_gan(
+        **{"family": "inr_gan_bil", "upsampling": "bilinear", "instance_norm": True, **overrides}
+    )
 
 
 def cips(**overrides) -> GeneratorConfig:
@@ -136,10 +139,17 @@ def check(config: GeneratorConfig) -> None:
     for field in ("z_dim", "w_dim", "rank", "channel_base", "channel_max", "mapping_layers"):
         if getattr(config, field) < 1:
             raise ValueError(f"model.{field} = {getattr(config, field)} must be 1 or more")
+    if config.channel_base < max(config.height, config.width):
+        raise ValueError(
+            f"model.channel_base = {config.channel_base} leaves no channels at "
+            f"{max(config.height, config.width)}: there are channel_base // resolution of them"
+        )
     if config.upsampling not in inr.UPSAMPLING:
         raise ValueError(f"model.upsampling = {config.upsampling!r} is not nearest or bilinear")
     if config.modulation not in KINDS:
-        raise ValueError(f"model.modulation = {config.modulation!r} is not one of {', '.join(KINDS)}")
+        raise ValueError(
+            f"model.modulation = {config.modulation!r} is not one of {', '.join(KINDS)}"
+        )
     final = max(config.height, config.width)
     r = config.input_resolution or final
     if r & (r - 1) or not 4 <= r <= final:
@@ -148,13 +158,15 @@ def check(config: GeneratorConfig) -> None:
         )
     if config.family == "paper":
         resolutions = [block[0] for block in config.paper_blocks]
-        growing = all(b > a and b % a == 0 for a, b in zip(resolutions, resolutions[1:]))
+        growing = all(b > a and b % a == 0 for a, b in itertools.pairwise(resolutions))
         if not resolutions or resolutions[-1] != final or not growing:
             raise ValueError(
                 f"model.paper_blocks at {resolutions} must grow by whole factors up to {final}"
             )
         if config.num_classes:
-            raise ValueError("the paper's generator is not class-conditional; use model.family=inr_gan")
+            raise ValueError(
+                "the paper's generator is not class-conditional; use model.family=inr_gan"
+            )
 
 
 def inr_spec(config: GeneratorConfig) -> InrSpec:
@@ -179,7 +191,10 @@ def _released_spec(config: GeneratorConfig) -> InrSpec:
     while nominal <= final:
         running, grows = max(nominal, start), nominal > start
         fine = running >= config.fine_from
-        size, width = _size(config, running), min(config.channel_base // nominal, config.channel_max)
+        size, width = (
+            _size(config, running),
+            min(config.channel_base // nominal, config.channel_max),
+        )
         embedding = None
         if grows or nominal == 4:
             embedding = config.embedding_fine if fine else config.embedding_coarse

@@ -79,16 +79,17 @@ class EmbeddingHead(nnx.Module):
 
     def shared(self) -> dict:
         names = {"random": "random", "shared": "shared_basis", "table": "table"}
-        return {
-            key: getattr(self, name)[...] for key, name in names.items() if hasattr(self, name)
-        }
+        return {key: getattr(self, name)[...] for key, name in names.items() if hasattr(self, name)}
 
     def image(self, w_bw: jax.Array) -> dict:
         n = self.embedding.predicted
         if not n:
             return {}
         m = self.affine(w_bw)
-        return {"basis": m[:, : 2 * n].reshape(-1, n, 2) * self.embedding.scale, "phase": m[:, 2 * n :]}
+        return {
+            "basis": m[:, : 2 * n].reshape(-1, n, 2) * self.embedding.scale,
+            "phase": m[:, 2 * n :],
+        }
 
 
 def _uniform(key, shape):
@@ -152,6 +153,15 @@ class SharedBlock(nnx.Module):
                 weight = SharedWeight(layer.outputs, inputs, gain, rngs)
                 setattr(self, f"{layer.name}_{part}", weight)
 
+    def shared(self, block: Block) -> dict:
+        return {
+            layer.name: {
+                part: {"weight": getattr(self, f"{layer.name}_{part}").weight[...]}
+                for part in layer.parts
+            }
+            for layer in block.layers
+        }
+
 
 class FlatHypernet(nnx.Module):
     """The paper's hypernetwork: `[B, 1, w_dim]` -> one flat vector `[B, P]` -> `InrParams`.
@@ -208,14 +218,5 @@ class FlatHypernet(nnx.Module):
             piece = flat_bp[:, start : start + size].reshape(-1, *shape)
             node[path[-1]] = piece * scale if scale != 1 else piece
             start += size
-        shared = {
-            block.name: {
-                layer.name: {
-                    part: {"weight": getattr(getattr(self, block.name), f"{layer.name}_{part}").weight[...]}
-                    for part in layer.parts
-                }
-                for layer in block.layers
-            }
-            for block in self.spec.blocks
-        }
+        shared = {block.name: getattr(self, block.name).shared(block) for block in self.spec.blocks}
         return InrParams(shared, image, self.spec)

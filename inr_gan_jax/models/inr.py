@@ -122,8 +122,8 @@ class BlockOutput:
     rgb: jax.Array | None
 
 
-def layer_weights(layer: Layer, shared: dict, image: dict) -> tuple[dict, jax.Array]:
-    """Effective weights of one layer of one image: {"h": [out, h], "e": [out, e]}, bias [out].
+def layer_weights(layer: Layer, shared: dict, image: dict) -> dict[str, jax.Array]:
+    """Effective weights of one layer of one image: `h` [out, h], `e` [out, e], `bias` [out].
 
     These are the network's real weights, after modulation and demodulation, float32.
     """
@@ -135,14 +135,14 @@ def layer_weights(layer: Layer, shared: dict, image: dict) -> tuple[dict, jax.Ar
     if layer.joint:
         w = parts["w"]
         parts = {"h": w[:, : layer.h], "e": w[:, layer.h :]}
-    return {k: w for k, w in parts.items() if w.shape[-1]}, bias
+    return {k: w for k, w in parts.items() if w.shape[-1]} | {"bias": bias}
 
 
 def weights(params: InrParams) -> dict:
     """Effective weights of one image: {block: {layer: {"h", "e", "bias"}}} (see layer_weights)."""
     return {
         block.name: {
-            layer.name: dict(zip(("weights", "bias"), layer_weights(layer, *_of(params, block, layer))))
+            layer.name: layer_weights(layer, *_of(params, block, layer))
             for layer in (*block.layers, *([block.rgb] if block.rgb else []))
         }
         for block in params.spec.blocks
@@ -183,7 +183,7 @@ def _evaluate(
             table = table_of(s["table"], cells) if "table" in s else None
             e = embed(block.embedding, s, i, cells, params.spec.frame, table)
         for number, layer in enumerate(block.layers):
-            w, bias = layer_weights(layer, *_of(params, block, layer))
+            w = layer_weights(layer, *_of(params, block, layer))
             terms = []
             if "h" in w:
                 if layer.instance_norm:  # dividing h by its deviation is scaling W's columns
@@ -194,14 +194,14 @@ def _evaluate(
                 terms.append(upsample(product, block) if grows else product)
             if "e" in w:
                 terms.append(_product(w["e"], e, dtype))
-            before = sum(terms[1:], terms[0]) + bias[:, None]
+            before = sum(terms[1:], terms[0]) + w["bias"][:, None]
             first = before if number == 0 else first
             h = activation(before).astype(dtype)
         if rgb is not None and block.upsample > 1:
             rgb = upsample(rgb, block)
         if block.rgb:
-            w, bias = layer_weights(block.rgb, *_of(params, block, block.rgb))
-            emitted = _product(w["h"], h, dtype) + bias[:, None]
+            w = layer_weights(block.rgb, *_of(params, block, block.rgb))
+            emitted = _product(w["h"], h, dtype) + w["bias"][:, None]
             rgb = emitted if rgb is None else rgb + emitted
         outputs.append(BlockOutput(h, first, rgb))
     return outputs
@@ -227,10 +227,9 @@ def _double_linear(x: jax.Array, axis: int) -> jax.Array:
     """
     n = x.shape[axis]
     m = jnp.arange(n, dtype=x.dtype).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-    below = jnp.concatenate([jax.lax.slice_in_dim(x, 0, 1, axis=axis)] * 1 + [
-        jax.lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
-    above = jnp.concatenate([jax.lax.slice_in_dim(x, 1, n, axis=axis),
-        jax.lax.slice_in_dim(x, n - 1, n, axis=axis)], axis)
+    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, n - 1))
+    below = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
+    above = jnp.concatenate([jax.lax.slice_in_dim(x, 1, n, axis=axis), last], axis)
     a, b = m / (2 * n - 1), (n - 1 - m) / (2 * n - 1)
     pairs = jnp.stack([x + a * (below - x), x + b * (above - x)], axis=axis + 1)
     return pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])

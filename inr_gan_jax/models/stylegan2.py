@@ -19,15 +19,24 @@ def modulated_conv(x_bhwi, weight_hwio, style_bi, *, upsample=False) -> jax.Arra
     leaves one convolution for the whole batch. `upsample`: a transposed convolution by 2, blurred.
     """
     demod_bo = jax.lax.rsqrt(
-        jnp.einsum("bi,io->bo", jnp.square(style_bi), jnp.sum(jnp.square(weight_hwio), (0, 1)),
-                   precision=jax.lax.Precision.HIGHEST) + 1e-8
+        jnp.einsum(
+            "bi,io->bo",
+            jnp.square(style_bi),
+            jnp.sum(jnp.square(weight_hwio), (0, 1)),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        + 1e-8
     )
     x = x_bhwi * style_bi[:, None, None, :].astype(x_bhwi.dtype)
     if upsample:
         # A plain transposed convolution: zeros inserted, the kernel spatially flipped.
         y = jax.lax.conv_general_dilated(
-            x, weight_hwio[::-1, ::-1].astype(x.dtype), (1, 1), [(2, 2), (2, 2)],
-            lhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            x,
+            weight_hwio[::-1, ::-1].astype(x.dtype),
+            (1, 1),
+            [(2, 2), (2, 2)],
+            lhs_dilation=(2, 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         y = resample.blur(y, 1, gain=4.0)
     else:

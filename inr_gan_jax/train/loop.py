@@ -1,9 +1,9 @@
 """The training loop: the only owner of the clock and of cadence."""
 
 import contextlib
+import functools
 import json
 import signal
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ from inr_gan_jax.config import Config
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.models.networks import count_parameters, networks_of
 from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.sharding import make_mesh, over_batch, replicated, to_devices
 from inr_gan_jax.train.optim import lazy_adam
@@ -63,7 +63,7 @@ class Trainer:
             dtype=dtype,
         )
         self.steps = Steps(recipe, self.networks, self.g_optimizer, self.d_optimizer, self.mesh)
-        self._compiled = {}
+        self.compiled = {}
 
     def init(self, seed: int) -> TrainState:
         """A fresh state, made on the devices."""
@@ -84,15 +84,15 @@ class Trainer:
         """One iteration: (state, metrics of each phase). The given state's buffers are used up."""
         metrics = []
         for phase in self.steps.due(iteration):
-            if phase not in self._compiled:
+            if phase not in self.compiled:
                 whole = replicated(self.mesh)
-                self._compiled[phase] = jax.jit(
+                self.compiled[phase] = jax.jit(
                     self.steps.function(phase),
                     donate_argnums=0,
                     in_shardings=(whole, over_batch(self.mesh)),
                     out_shardings=(whole, whole),
                 )
-            state, values = self._compiled[phase](state, batch)
+            state, values = self.compiled[phase](state, batch)
             metrics.append(values)
         return state, metrics
 
@@ -141,41 +141,36 @@ def _loop(trainer, state, images, iteration, total, source, monitor, pictures, c
         threads=config.data.threads,
         workers=config.data.workers,
     )
-    saved = images if iteration else -1
     pictures.generated(state, images)
-    warm = iteration + 1
     with contextlib.closing(reader), _stop_signals() as stop:
         while images < total and not stop:
-            started = time.perf_counter()
-            state, metrics = trainer.iterate(state, to_devices(trainer.mesh, next(reader)), iteration)
+            compiled = len(trainer.compiled)
+            state, metrics = trainer.iterate(
+                state, to_devices(trainer.mesh, next(reader)), iteration
+            )
             before, images, iteration = images, images + batch_size, iteration + 1
             for values in metrics:
                 monitor.add(values)
-            if iteration <= warm:  # compilation is no training time
+            if len(trainer.compiled) > compiled:  # compilation is no training time
                 jax.block_until_ready(state)
-                monitor.pause(time.perf_counter() - started)
+                monitor.restart(images)
             done = images >= total or bool(stop)
-
-            def due(kimg):
-                return kimg > 0 and (done or _crosses(before, images, kimg))
-
+            due = functools.partial(_due, before, images, done)
             if due(log.metrics_kimg) or done:
                 monitor.report(images)
             if due(log.grid_kimg):
-                started = time.perf_counter()
-                pictures.generated(state, images)
-                monitor.pause(time.perf_counter() - started)
-            if (due(log.checkpoint_kimg) or done) and images != saved:
-                started = time.perf_counter()
-                checkpoints.save(iteration, checkpoint_items(state), _metadata(config, source, images, iteration))
-                monitor.pause(time.perf_counter() - started)
-                saved = images
+                with monitor.paused():
+                    pictures.generated(state, images)
+            if due(log.checkpoint_kimg) or done:
+                with monitor.paused():
+                    record = _metadata(config, source, images, iteration)
+                    checkpoints.save(iteration, checkpoint_items(state), record)
     return state, images, bool(stop)
 
 
-def _crosses(before: int, after: int, kimg: float) -> bool:
-    """Whether a multiple of `kimg` thousand images lies in (before, after]."""
-    return int(after / (kimg * 1000)) > int(before / (kimg * 1000))
+def _due(before: int, after: int, done: bool, kimg: float) -> bool:
+    """Whether a multiple of `kimg` thousand images lies in (before, after], or the run ends."""
+    return kimg > 0 and (done or int(after / (kimg * 1000)) > int(before / (kimg * 1000)))
 
 
 @contextlib.contextmanager
@@ -251,15 +246,17 @@ def _open_workdir(workdir: epath.Path, config: Config, source: Source) -> dict:
 
 def _announce(monitor, config, source, workdir, trainer, images, dtype) -> None:
     sizes = trainer.abstract_state()
-    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    g, d = (f"{count_parameters(tree):,}" for tree in (sizes.g, sizes.d))
     monitor.say(
-        f"{config.model.family} {config.model.width}x{config.model.height}: generator "
-        f"{count(sizes.g):,} parameters, discriminator {count(sizes.d):,}; {devices.describe()}"
+        f"{config.model.family} {config.model.width}x{config.model.height}: generator {g} "
+        f"parameters, discriminator {d}; {devices.describe()}"
     )
     classes = f", {config.model.num_classes} classes" if config.model.num_classes else ""
     monitor.say(f"data: {source.name}, {len(source):,} images{classes}")
     if dtype != config.train.dtype:
-        monitor.say(f"this CPU multiplies {dtype} sooner than {config.train.dtype}: {dtype} is used")
+        monitor.say(
+            f"this CPU multiplies {dtype} sooner than {config.train.dtype}: {dtype} is used"
+        )
     start = f"going on from {images / 1000:g} kimg" if images else "starting"
     monitor.say(f"workdir: {workdir}; {start}; compiling takes a while the first time")
     monitor.hparams(dict(configs.flatten(configs.to_plain(config))))

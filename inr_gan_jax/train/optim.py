@@ -54,8 +54,8 @@ def replace_nonfinite(gradients) -> tuple[dict, jax.Array]:
 def ema_decay(batch_size: int, images, ema_kimg: float, rampup: float) -> jax.Array:
     """Decay per step of the parameter average: its half-life is `ema_kimg` thousand images.
 
-    With `rampup` above 0 the half-life is at most that part of the images seen, so that early averages
-    forget the start: 0.5^(batch / max(min(ema_kimg * 1000, images * rampup), 1e-8)).
+    With `rampup` above 0 the half-life is at most that part of the images seen, so that early
+    averages forget the start: 0.5^(batch / max(min(ema_kimg * 1000, images * rampup), 1e-8)).
     """
     half_life = jnp.asarray(ema_kimg * 1000.0, jnp.float32)
     if rampup:

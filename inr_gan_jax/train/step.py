@@ -204,21 +204,21 @@ class Steps:
     def _latents(self, state: TrainState, phase: Phase, size: int, *, mixing: bool) -> dict:
         """Inputs of the generator for one phase, drawn for the whole batch, then split."""
         config = self.networks.generator_config
-        keys = dict(zip(("z", "class", "mix", "noise"), jax.random.split(self._key(state, phase), 4)))
-        inputs = {"z": jax.random.normal(keys["z"], (size, config.z_dim)), "classes": None,
-                  "noise_keys": None}
+        z_key, class_key, mix_key, noise_key = jax.random.split(self._key(state, phase), 4)
+        z = jax.random.normal(z_key, (size, config.z_dim))
+        inputs = {"z": z, "classes": None, "noise_keys": None}
         if config.num_classes:
             logits = jnp.log(jnp.asarray(self.recipe.class_counts, jnp.float32))
-            classes = jax.random.categorical(keys["class"], logits, shape=(size,))
+            classes = jax.random.categorical(class_key, logits, shape=(size,))
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
         if config.family == "stylegan2":
-            inputs["noise_keys"] = jax.random.split(keys["noise"], size)
+            inputs["noise_keys"] = jax.random.split(noise_key, size)
         if mixing and self.recipe.mixing_prob > 0:
-            z_key, cut_key, coin_key = jax.random.split(keys["mix"], 3)
+            other_key, cut_key, coin_key = jax.random.split(mix_key, 3)
             styles = self.networks.num_styles
             cut = jax.random.randint(cut_key, (), 1, styles)
             mixed = jax.random.uniform(coin_key) < self.recipe.mixing_prob
-            inputs["mix_z"] = jax.random.normal(z_key, (size, config.z_dim))
+            inputs["mix_z"] = jax.random.normal(other_key, (size, config.z_dim))
             inputs["mix_from"] = jnp.full((size,), jnp.where(mixed, cut, styles))
         return jax.tree.map(self._split, inputs)
 
@@ -271,17 +271,19 @@ class Steps:
 
     def _gradients(self, loss: Callable, params: dict, inputs: dict):
         """Mean loss, mean auxiliary values and mean gradients over the microbatches."""
-        value_and_grad = jax.value_and_grad(loss, has_aux=True)
-        if self.recipe.microbatches == 1:
-            (value, aux), grads = value_and_grad(params, jax.tree.map(lambda x: x[0], inputs))
+        grad = jax.value_and_grad(loss, has_aux=True)
+
+        def evaluate(microbatch):
+            (value, aux), grads = grad(params, microbatch)
             return value, aux, grads
 
         def add(total, microbatch):
-            (value, aux), grads = value_and_grad(params, microbatch)
-            return jax.tree.map(jnp.add, total, (value, aux, grads)), None
+            return jax.tree.map(jnp.add, total, evaluate(microbatch)), None
 
         first = jax.tree.map(lambda x: x[0], inputs)
-        shapes = jax.eval_shape(lambda i: (lambda r: (r[0][0], r[0][1], r[1]))(value_and_grad(params, i)), first)
+        if self.recipe.microbatches == 1:
+            return evaluate(first)
+        shapes = jax.eval_shape(evaluate, first)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         total, _ = jax.lax.scan(add, zeros, inputs)
         return jax.tree.map(lambda x: x / self.recipe.microbatches, total)

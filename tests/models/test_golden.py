@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-
 from golden_arrays import (
     DISCRIMINATORS,
     GENERATORS,
@@ -18,6 +17,7 @@ from golden_arrays import (
     part,
     relative,
 )
+
 from inr_gan_jax.models import inr, mapping
 from inr_gan_jax.train import losses
 

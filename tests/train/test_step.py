@@ -1,0 +1,276 @@
+"""The phases of an iteration, each against a slow version of its own, on one device and on two."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from inr_gan_jax.config import base, parse
+from inr_gan_jax.models import mapping
+from inr_gan_jax.sharding import make_mesh, replicated, to_devices
+from inr_gan_jax.train import losses
+from inr_gan_jax.train.loop import Trainer
+from inr_gan_jax.train.step import Phase
+
+BATCH = 16
+LATENT_PHASES = {Phase.G_MAIN: BATCH, Phase.G_PATH: BATCH // 2, Phase.D_MAIN: BATCH}
+G_PHASES, D_PHASES = (Phase.G_MAIN, Phase.G_PATH), (Phase.D_MAIN, Phase.D_R1)
+
+
+def tiny(family="inr_gan", classes=3, **train):
+    config = base(family, height=8, width=8, channels=1, z_dim=8, w_dim=8, channel_base=512,
+                  channel_max=8, rank=2, fine_from=8,
+                  input_resolution=4)  # fmt: skip
+    for embedding in (config.model.embedding_coarse, config.model.embedding_fine):
+        embedding.log, embedding.table = 32, 3
+        embedding.random = min(embedding.random, 4)
+    config.discriminator.channel_base, config.discriminator.channel_max = 512, 8
+    config.discriminator.mapping_layers = 2
+    config.data.source = "digits"
+    defaults = {"batch_size": BATCH, "path_weight": 2.0, "mixing_prob": 0.5, "dtype": "float32"}
+    config.train.update({**defaults, **train})
+    return parse(config, num_classes=classes)
+
+
+def trainer_of(config, devices=1) -> Trainer:
+    counts = [5, 1, 2][: config.model.num_classes]
+    mesh = make_mesh(jax.devices()[:devices])
+    return Trainer(config, counts, dtype="float32", mesh=mesh)
+
+
+@functools.cache
+def real_batch() -> dict:
+    rng = np.random.default_rng(0)
+    return {"image": rng.integers(0, 256, (BATCH, 8, 8, 1), np.uint8),
+            "label": rng.integers(0, 3, BATCH).astype(np.int32)}  # fmt: skip
+
+
+def gradients_of(trainer: Trainer, state, phase: Phase) -> tuple[dict, dict]:
+    """(gradients that a phase hands to its optimiser, metrics)."""
+    network = "g" if phase in G_PHASES else "d"
+    keeps_gradients = optax.GradientTransformation(
+        lambda params: params, lambda grads, state, params=None: (params, grads)
+    )
+    setattr(trainer.steps, f"{network}_optimizer", keeps_gradients)
+    state = state.replace(**{f"{network}_optimizer": getattr(state, network)})
+    batch = to_devices(trainer.mesh, real_batch())
+    after, metrics = jax.jit(trainer.steps.function(phase))(on(trainer, state), batch)
+    return jax.device_get((getattr(after, f"{network}_optimizer"), metrics))
+
+
+def on(trainer: Trainer, state):
+    return jax.device_put(state, replicated(trainer.mesh))
+
+
+@functools.cache
+def fresh(config):
+    return trainer_of(config).init(0)
+
+
+def settled(trainer: Trainer):
+    """A state that no counter's start value can hide in."""
+    state = fresh(trainer.config)
+    w_avg = jax.random.normal(jax.random.key(9), state.w_avg.shape)
+    return jax.device_get(
+        state.replace(
+            w_avg=w_avg, path_mean=jnp.asarray(0.3), iteration=jnp.int32(7), images=jnp.int32(112)
+        )
+    )
+
+
+def assert_close(got, want, tolerance):
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
+    ):
+        error = np.abs(np.asarray(a) - np.asarray(b)).max()
+        scale = np.abs(np.asarray(b)).max()
+        assert error <= tolerance * max(scale, 1e-3), (jax.tree_util.keystr(path), error, scale)
+
+
+@pytest.mark.parametrize(
+    "phase, family",
+    [*((phase, "inr_gan") for phase in (*G_PHASES, *D_PHASES)), (Phase.G_MAIN, "stylegan2")],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
+    """One batch on one device; the same in halves; the same in halves on two devices."""
+    config = tiny(family)
+    whole = trainer_of(config)
+    state = settled(whole)
+    expected, metrics = gradients_of(whole, state, phase)
+    assert max(np.abs(g).max() for g in jax.tree.leaves(expected)) > 1e-3
+    halves = dataclasses.replace(config, train=dataclasses.replace(config.train, microbatches=2))
+    for other in (trainer_of(halves), trainer_of(halves, 2)):
+        got, same = gradients_of(other, state, phase)
+        assert_close(got, expected, 1e-4)
+        for key, value in metrics.items():
+            np.testing.assert_allclose(same[key], value, rtol=1e-3, atol=1e-5)
+
+
+def latents_of(trainer, state, phase, size=BATCH):
+    inputs = trainer.steps._latents(state, phase, size, mixing=True)
+    return jax.tree.map(lambda x: x[0], inputs)
+
+
+def images_by_hand(trainer, g, state, inputs, cut):
+    generator = trainer.networks.generator(g, state.g_buffers)
+    ws = mapping.broadcast_styles(
+        generator.mapping(inputs["z"], inputs["classes"]), generator.num_styles
+    )
+    other = mapping.broadcast_styles(
+        generator.mapping(inputs["mix_z"], inputs["classes"]), generator.num_styles
+    )
+    ws = jnp.concatenate([ws[:, :cut], other[:, cut:]], axis=1)
+    return generator, ws
+
+
+def test_phases_are_the_released_recipe():
+    """Each phase's gradients, from the formulas of the recipe written out again."""
+    trainer = trainer_of(tiny())
+    state = settled(trainer)
+    train = trainer.config.train
+    batch = real_batch()
+    real = jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
+    real_classes = jax.nn.one_hot(batch["label"], 3)
+
+    def logits(d, images, classes):
+        return trainer.networks.discriminator(d)(images, classes)
+
+    def g_main(g):
+        inputs, cut = mixed[Phase.G_MAIN]
+        generator, ws = images_by_hand(trainer, g, state, inputs, cut)
+        return jnp.mean(
+            jnp.log1p(jnp.exp(-logits(state.d, generator.image(ws), inputs["classes"])))
+        )
+
+    def g_path(g):
+        inputs, cut = mixed[Phase.G_PATH]
+        generator, ws = images_by_hand(trainer, g, state, inputs, cut)
+        key = jax.random.fold_in(trainer.steps._key(state, Phase.G_PATH), 1)
+        noise = jax.random.normal(key, (BATCH // 2, 8, 8, 1)) / 8
+        lengths = losses.path_lengths(generator.image, ws, noise)
+        mean = 0.99 * state.path_mean + 0.01 * jax.lax.stop_gradient(jnp.mean(lengths))
+        return jnp.mean((lengths - mean) ** 2) * train.path_weight * train.g_interval
+
+    def d_main(d):
+        inputs, cut = mixed[Phase.D_MAIN]
+        generator, ws = images_by_hand(trainer, state.g, state, inputs, cut)
+        fake = logits(d, generator.image(ws), inputs["classes"])
+        return jnp.mean(jnp.log1p(jnp.exp(fake))) + jnp.mean(
+            jnp.log1p(jnp.exp(-logits(d, real, real_classes)))
+        )
+
+    def d_r1(d):
+        gradient = jax.grad(lambda x: logits(d, x, real_classes).sum())(real)
+        return 10 / 2 * jnp.mean(jnp.sum(gradient**2, axis=(1, 2, 3))) * 16
+
+    mixed = {}
+    for phase, size in LATENT_PHASES.items():
+        inputs = latents_of(trainer, state, phase, size)
+        mixed[phase] = inputs, int(inputs.pop("mix_from")[0])
+    slow = {Phase.G_MAIN: (g_main, state.g), Phase.G_PATH: (g_path, state.g),
+            Phase.D_MAIN: (d_main, state.d), Phase.D_R1: (d_r1, state.d)}  # fmt: skip
+    for phase, (loss, params) in slow.items():
+        expected = jax.jit(jax.grad(loss))(params)
+        assert_close(gradients_of(trainer_of(tiny()), state, phase)[0], expected, 2e-4)
+
+
+def test_an_iteration_updates_what_it_must():
+    trainer = trainer_of(tiny())
+    before = settled(trainer)
+    batch = to_devices(trainer.mesh, real_batch())
+    after, metrics = trainer.iterate(on(trainer, before), batch, iteration=16)
+    assert [set(m) & {"loss/g", "path/penalty", "loss/d", "r1/penalty"} for m in metrics] == [
+        {"loss/g"}, {"path/penalty"}, {"loss/d"}, {"r1/penalty"}, set()
+    ]  # fmt: skip
+    after = jax.device_get(after)
+    assert after.iteration == before.iteration + 1 and after.images == before.images + BATCH
+    beta = 0.5 ** (BATCH / min(20_000, before.images * 0.05))
+    expected = jax.tree.map(lambda new, old: beta * old + (1 - beta) * new, after.g, before.g_ema)
+    assert_close(after.g_ema, expected, 1e-5)
+    for name in ("g", "d"):
+        moved = jax.tree.map(
+            lambda a, b: np.abs(a - b).max(), getattr(after, name), getattr(before, name)
+        )
+        assert max(jax.tree.leaves(moved)) > 0
+    assert not np.allclose(after.w_avg, before.w_avg) and after.path_mean != before.path_mean
+
+
+def test_w_avg_follows_three_phases_and_no_mixing():
+    trainer = trainer_of(tiny())
+    state = settled(trainer)
+    expected = np.asarray(state.w_avg)
+    for phase, size in LATENT_PHASES.items():
+        inputs = latents_of(trainer, state, phase, size)
+        w = trainer.networks.generator(state.g, state.g_buffers).mapping(
+            inputs["z"], inputs["classes"]
+        )
+        step = 0.995 * np.asarray(state.w_avg) + 0.005 * np.mean(w, axis=0)
+        batch = to_devices(trainer.mesh, real_batch())
+        got, _ = jax.jit(trainer.steps.function(phase))(state, batch)
+        np.testing.assert_allclose(got.w_avg, step, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(expected, step)
+
+
+def test_due_phases():
+    lazy, paper = trainer_of(tiny()).steps, trainer_of(tiny(path_weight=0.0, r1_interval=0)).steps
+    names = [[p.name for p in lazy.due(i)] for i in range(17)]
+    assert names[0] == ["G_MAIN", "G_PATH", "D_MAIN", "D_R1", "FINISH"] == names[16]
+    assert names[4] == ["G_MAIN", "G_PATH", "D_MAIN", "FINISH"]
+    assert names[1] == ["G_MAIN", "D_MAIN", "FINISH"]
+    assert {tuple(paper.due(i)) for i in range(17)} == {(Phase.G_MAIN, Phase.D_MAIN, Phase.FINISH)}
+
+
+def test_r1_of_every_step_is_part_of_the_main_loss():
+    state = settled(trainer_of(tiny()))
+    lazy = trainer_of(tiny())
+    main, penalty = (gradients_of(lazy, state, phase)[0] for phase in D_PHASES)
+    both, _ = gradients_of(trainer_of(tiny(r1_interval=0)), state, Phase.D_MAIN)
+    assert_close(both, jax.tree.map(lambda a, b: a + b / 16, main, penalty), 1e-3)
+
+
+def test_classes_are_drawn_as_the_data_has_them():
+    trainer = trainer_of(tiny())
+    state = settled(trainer)
+    inputs = trainer.steps._latents(state, Phase.G_MAIN, 8000, mixing=False)
+    np.testing.assert_allclose(inputs["classes"][0].mean(0), [5 / 8, 1 / 8, 2 / 8], atol=0.03)
+
+
+def test_mixing_probability_and_crossover():
+    trainer = trainer_of(tiny())
+    state, styles = settled(trainer), trainer.networks.num_styles
+    cut = jax.jit(
+        lambda i: trainer.steps._latents(
+            state.replace(iteration=i), Phase.G_MAIN, BATCH, mixing=True
+        )["mix_from"][0, 0]
+    )
+    cuts = np.asarray([cut(jnp.int32(i)) for i in range(300)])
+    assert 0.4 < np.mean(cuts < styles) < 0.6
+    assert set(cuts) == set(range(1, styles + 1))
+
+
+def test_nonfinite_gradients_are_counted_and_harmless():
+    trainer = trainer_of(tiny())
+    state = settled(trainer)
+    state.d["out"]["bias"] = np.full_like(state.d["out"]["bias"], np.nan)
+    batch = to_devices(trainer.mesh, real_batch())
+    after, metrics = jax.jit(trainer.steps.function(Phase.G_MAIN))(state, batch)
+    assert metrics["nonfinite/g"] > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.g))
+
+
+def test_random_keys_depend_on_seed_phase_and_count_alone():
+    trainer = trainer_of(tiny())
+    state = settled(trainer)
+
+    def draw(s, p):
+        return np.asarray(latents_of(trainer, s, p)["z"])
+
+    first = draw(state, Phase.G_MAIN)
+    np.testing.assert_array_equal(first, draw(settled(trainer_of(tiny())), Phase.G_MAIN))
+    assert not np.allclose(first, draw(state, Phase.D_MAIN))
+    assert not np.allclose(first, draw(state.replace(iteration=np.int32(8)), Phase.G_MAIN))
