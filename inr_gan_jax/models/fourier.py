@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inr_gan_jax.models.coords import Cells, coordinates
-
 
 @dataclass(frozen=True)
 class Embedding:
@@ -64,15 +62,21 @@ class Embedding:
 
 
 def embed(
-    embedding: Embedding, shared: dict, image: dict, cells: Cells, frame: str, table: jax.Array
+    embedding: Embedding,
+    shared: dict,
+    image: dict,
+    x: jax.Array,
+    y: jax.Array,
+    size: tuple[int, int],
+    table: jax.Array | None,
 ) -> jax.Array:
-    """Features `[E, N]` of one image at N cells, float32.
+    """Features `[E, N]` of one image at N coordinates (x, y), float32.
 
     `shared` may hold `random` and `shared` directions `[n, 2]`; `image` predicted ones as `basis`
-    `[n, 2]` and `phase` `[n]`; `table` is the learned table read at the cells, `[C, N]` or None.
+    `[n, 2]` and `phase` `[n]`; `table` is the learned table read at the coordinates, `[C, N]` or
+    None; `size` (height, width) of the training grid decides the log frequencies.
     """
-    x, y = coordinates(cells, frame)
-    directions = [jnp.asarray(embedding.log_directions((cells.height, cells.width)))]
+    directions = [jnp.asarray(embedding.log_directions(size))]
     directions += [shared[k] for k in ("random", "shared") if k in shared]
     if "basis" in image:
         directions.append(image["basis"])

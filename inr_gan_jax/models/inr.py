@@ -13,12 +13,12 @@ low resolution: W [up(h); e] = up(W_h h) + W_e e, a quarter of the work for the 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from inr_gan_jax.models import coords
-from inr_gan_jax.models.coords import Cells
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.layers import lrelu
 from inr_gan_jax.models.modulation import effective_weight
@@ -114,12 +114,29 @@ class InrParams:
 
 
 @dataclass(frozen=True)
-class BlockOutput:
-    """After a block: features `[C, N]` (and before its first activation), RGB sum `[c, N]`."""
+class Place:
+    """Where a block is evaluated: N coordinates `x`, `y` `[N]` in the network's own frame.
+
+    `table` reads a learned table `[C, h, w]` there, `[C, N]`; `upsample` carries channels of the
+    level below, `[C, N']`, there.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    table: Callable[[jax.Array], jax.Array]
+    upsample: Callable[[jax.Array], jax.Array]
+
+
+class BlockOutput(NamedTuple):
+    """After a block: features `[C, N]`, the same before the first layer's activation, RGB `[c, N]`.
+
+    `deviations` are the standard deviations `[C]` by which instance norm divided, by layer.
+    """
 
     features: jax.Array
     first: jax.Array
     rgb: jax.Array | None
+    deviations: dict[str, jax.Array]
 
 
 def layer_weights(layer: Layer, shared: dict, image: dict) -> dict[str, jax.Array]:
@@ -161,53 +178,56 @@ def _product(w_oi: jax.Array, x_in: jax.Array, dtype) -> jax.Array:
     return jnp.matmul(w_oi.astype(dtype), x_in.astype(dtype), preferred_element_type=jnp.float32)
 
 
-def _evaluate(
+def evaluate(
     params: InrParams,
-    cells_of: Callable[[Block], Cells],
-    table_of: Callable[[jax.Array, Cells], jax.Array],
-    upsample: Callable[[jax.Array, Block], jax.Array],
-    dtype,
+    place_of: Callable[[Block], Place],
+    dtype=jnp.float32,
+    deviations: dict[str, dict[str, jax.Array]] | None = None,
 ) -> list[BlockOutput]:
-    """The coordinate network of one image, block by block, at the cells that `cells_of` gives.
+    """The coordinate network of one image, block by block, each at the place that it is given.
 
-    `upsample` carries low-resolution channels `[C, N']` to a block's cells `[C, N]`.
+    `deviations[block][layer]` replace instance norm's own statistics, which mean nothing where
+    only a part of the training grid is evaluated.
     """
     activation = ACTIVATIONS[params.spec.activation]
     h, rgb, outputs = None, None, []
     for block in params.spec.blocks:
-        e = first = None
+        place, e, first, norms = place_of(block), None, None, {}
         if block.embedding:
             s = params.shared.get(block.name, {}).get("embedding", {})
             i = params.image[block.name].get("embedding", {})
-            cells = cells_of(block)
-            table = table_of(s["table"], cells) if "table" in s else None
-            e = embed(block.embedding, s, i, cells, params.spec.frame, table)
+            table = place.table(s["table"]) if "table" in s else None
+            e = embed(block.embedding, s, i, place.x, place.y, block.size, table)
         for number, layer in enumerate(block.layers):
             w = layer_weights(layer, *_of(params, block, layer))
             terms = []
             if "h" in w:
                 if layer.instance_norm:  # dividing h by its deviation is scaling W's columns
-                    std = jnp.std(h.astype(jnp.float32), axis=-1, ddof=1)
-                    w["h"] = w["h"] / (std + 1e-8)
+                    if deviations is None:
+                        norms[layer.name] = jnp.std(h.astype(jnp.float32), axis=-1, ddof=1)
+                    else:
+                        norms[layer.name] = deviations[block.name][layer.name]
+                    w["h"] = w["h"] / (norms[layer.name] + 1e-8)
                 product = _product(w["h"], h, dtype)
                 grows = number == 0 and block.upsample > 1
-                terms.append(upsample(product, block) if grows else product)
+                terms.append(place.upsample(product) if grows else product)
             if "e" in w:
                 terms.append(_product(w["e"], e, dtype))
             before = sum(terms[1:], terms[0]) + w["bias"][:, None]
             first = before if number == 0 else first
             h = activation(before).astype(dtype)
         if rgb is not None and block.upsample > 1:
-            rgb = upsample(rgb, block)
+            rgb = place.upsample(rgb)
         if block.rgb:
             w = layer_weights(block.rgb, *_of(params, block, block.rgb))
             emitted = _product(w["h"], h, dtype) + w["bias"][:, None]
             rgb = emitted if rgb is None else rgb + emitted
-        outputs.append(BlockOutput(h, first, rgb))
+        outputs.append(BlockOutput(h, first, rgb, norms))
     return outputs
 
 
-def _image(params: InrParams, outputs: list[BlockOutput]) -> jax.Array:
+def final_rgb(params: InrParams, outputs: list[BlockOutput]) -> jax.Array:
+    """The image's channels `[C, N]` after the last block."""
     rgb = outputs[-1].rgb
     return jnp.tanh(rgb) if params.spec.output == "tanh" else rgb
 
@@ -246,13 +266,18 @@ UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
 
 def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
     """Every block of one image on the training grid; features `[C, h * w]` row by row."""
-    return _evaluate(
-        params,
-        cells_of=lambda block: coords.grid_cells(*block.size),
-        table_of=lambda table_chw, cells: table_chw.reshape(len(table_chw), -1),
-        upsample=UPSAMPLING[params.spec.upsampling],
-        dtype=dtype,
-    )
+
+    def place_of(block):
+        x, y = coords.coordinates(coords.grid_cells(*block.size), params.spec.frame)
+        upsample = UPSAMPLING[params.spec.upsampling]
+        return Place(
+            x,
+            y,
+            table=lambda table_chw: table_chw.reshape(len(table_chw), -1),
+            upsample=lambda x_cn: upsample(x_cn, block),
+        )
+
+    return evaluate(params, place_of, dtype)
 
 
 def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
@@ -261,7 +286,7 @@ def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
     `params` has no batch axis; `dtype` (float32 or bfloat16) is that of features and products,
     while sums, coordinates and RGB stay float32.
     """
-    image_cn = _image(params, grid_blocks(params, dtype))
+    image_cn = final_rgb(params, grid_blocks(params, dtype))
     return image_cn.reshape(-1, *params.spec.size).transpose(1, 2, 0)
 
 
@@ -278,18 +303,17 @@ def points_one(params: InrParams, points: jax.Array, dtype=jnp.float32) -> jax.A
         )
     native = coords.cells_of_points(points, *params.spec.size)
 
-    def table_of(table_chw, cells):
+    def place_of(block):
+        cells = coords.coarser(native, *block.size)
         row = jnp.clip(cells.row, 0, cells.height - 1)
-        return table_chw[:, row, jnp.clip(cells.column, 0, cells.width - 1)]
+        column = jnp.clip(cells.column, 0, cells.width - 1)
+        return Place(
+            *coords.coordinates(cells, params.spec.frame),
+            table=lambda table_chw: table_chw[:, row, column],
+            upsample=lambda x_cn: x_cn,
+        )
 
-    outputs = _evaluate(
-        params,
-        cells_of=lambda block: coords.coarser(native, *block.size),
-        table_of=table_of,
-        upsample=lambda x_cn, block: x_cn,
-        dtype=dtype,
-    )
-    return _image(params, outputs).T
+    return final_rgb(params, evaluate(params, place_of, dtype)).T
 
 
 def grid(params: InrParams, dtype=jnp.float32) -> jax.Array:

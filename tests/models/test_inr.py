@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inr_gan_jax.models import coords, generator, inr
-from inr_gan_jax.models.fourier import Embedding
+from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.modulation import effective_weight
 
@@ -152,12 +152,11 @@ def plain_grid(params: InrParams) -> np.ndarray:
         cells = coords.grid_cells(rows, columns)
         e = None
         if block.embedding:
-            from inr_gan_jax.models.fourier import embed
-
             shared = params.shared[block.name].get("embedding", {})
             image = params.image[block.name].get("embedding", {})
             table = shared["table"].reshape(-1, rows * columns) if "table" in shared else None
-            e = np.asarray(embed(block.embedding, shared, image, cells, spec.frame, table))
+            x, y = coords.coordinates(cells, spec.frame)
+            e = np.asarray(embed(block.embedding, shared, image, x, y, block.size, table))
         if block.upsample > 1:
             up = UP[spec.upsampling]
             h, rgb = (up(np.asarray(x), block.size) for x in (h, rgb))
