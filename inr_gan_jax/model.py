@@ -13,6 +13,7 @@ from inr_gan_jax.config import Config, parse
 from inr_gan_jax.models import mapping
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.networks import Networks, networks_of
+from inr_gan_jax.render.image import ContinuousImage
 
 
 class Model:
@@ -129,6 +130,27 @@ class Model:
                 f"ws must be [n, {expected[0]}, {expected[1]}], not {list(np.shape(ws))}"
             )
         return np.asarray(self._image(self._params, self._buffers, jnp.asarray(ws, jnp.float32)))
+
+    def image(
+        self,
+        seed: int | None = None,
+        *,
+        latent: np.ndarray | None = None,
+        ws: np.ndarray | None = None,
+        classes: int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> ContinuousImage:
+        """One image as a function, from a seed, a latent `[z_dim]` or styles `[L, w_dim]`.
+
+        Raises ValueError for the StyleGAN2 baseline, which is no coordinate function.
+        """
+        if sum(given is not None for given in (seed, latent, ws)) != 1:
+            raise ValueError("give a seed, a latent or ws, one of the three")
+        if ws is None:
+            latents = self.latents([seed]) if latent is None else np.asarray(latent)[None]
+            ws = self.styles(latents, classes=classes, truncation=truncation, cutoff=cutoff)[0]
+        return ContinuousImage(self.inr(jnp.asarray(ws, jnp.float32)[None])[0])
 
     def _apply_styles(self, params, buffers, w_avg, z, one_hot, truncation, cutoff):
         generator = self.networks.generator(params, buffers)

@@ -18,6 +18,7 @@ from inr_gan_jax.models.hypernet import FlatHypernet, Hypernet, num_styles
 from inr_gan_jax.models.inr import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.models.mapping import Mapping, ResidualMapping
 from inr_gan_jax.models.modulation import KINDS
+from inr_gan_jax.models.places import UPSAMPLING
 from inr_gan_jax.models.stylegan2 import Synthesis
 
 COARSE = Embedding(log=64, diagonal=True, cosine=True, table=128)
@@ -144,7 +145,7 @@ def check(config: GeneratorConfig) -> None:
             f"model.channel_base = {config.channel_base} leaves no channels at "
             f"{max(config.height, config.width)}: there are channel_base // resolution of them"
         )
-    if config.upsampling not in inr.UPSAMPLING:
+    if config.upsampling not in UPSAMPLING:
         raise ValueError(f"model.upsampling = {config.upsampling!r} is not nearest or bilinear")
     if config.modulation not in KINDS:
         raise ValueError(

@@ -11,6 +11,7 @@ low resolution: W [up(h); e] = up(W_h h) + W_e e, a quarter of the work for the 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,10 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inr_gan_jax.models import coords
+from inr_gan_jax.models import places
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.layers import lrelu
 from inr_gan_jax.models.modulation import effective_weight
+from inr_gan_jax.models.places import Place
 
 ACTIVATIONS = {"lrelu": lrelu, "relu": jax.nn.relu}
 
@@ -80,6 +82,11 @@ class InrSpec:
         return self.blocks[-1].size
 
     @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """The distinct grids, coarse to fine: (height, width) of each level."""
+        return tuple(dict.fromkeys(block.size for block in self.blocks))
+
+    @property
     def pixel_independent(self) -> bool:
         """Whether a pixel is a function of its own coordinates alone (not so for INR-GAN-bil)."""
         norms = any(layer.instance_norm for block in self.blocks for layer in block.layers)
@@ -111,20 +118,6 @@ class InrParams:
     def __getitem__(self, index) -> "InrParams":
         """One image (an integer: no batch axis left) or several (a slice or an array)."""
         return dataclasses.replace(self, image=jax.tree.map(lambda a: a[index], self.image))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a block is evaluated: N coordinates `x`, `y` `[N]` in the network's own frame.
-
-    `table` reads a learned table `[C, h, w]` there, `[C, N]`; `upsample` carries channels of the
-    level below, `[C, N']`, there.
-    """
-
-    x: jax.Array
-    y: jax.Array
-    table: Callable[[jax.Array], jax.Array]
-    upsample: Callable[[jax.Array], jax.Array]
 
 
 class BlockOutput(NamedTuple):
@@ -232,50 +225,11 @@ def final_rgb(params: InrParams, outputs: list[BlockOutput]) -> jax.Array:
     return jnp.tanh(rgb) if params.spec.output == "tanh" else rgb
 
 
-def _upsample_nearest(x_cn: jax.Array, block: Block) -> jax.Array:
-    (h, w), f = block.size, block.upsample
-    x = x_cn.reshape(-1, h // f, 1, w // f, 1)
-    return jnp.broadcast_to(x, (x.shape[0], h // f, f, w // f, f)).reshape(-1, h * w)
-
-
-def _double_linear(x: jax.Array, axis: int) -> jax.Array:
-    """Twice the samples along an axis by linear interpolation with both ends kept in place.
-
-    Output i lies at input position i (n - 1) / (2n - 1): even outputs 2m between m - 1 and m with
-    weight m / (2n - 1) on the former, odd ones between m and m + 1 with (n - 1 - m) / (2n - 1) on
-    the latter ("align corners", in closed form: slices instead of gathers).
-    """
-    n = x.shape[axis]
-    m = jnp.arange(n, dtype=x.dtype).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, n - 1))
-    below = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
-    above = jnp.concatenate([jax.lax.slice_in_dim(x, 1, n, axis=axis), last], axis)
-    a, b = m / (2 * n - 1), (n - 1 - m) / (2 * n - 1)
-    pairs = jnp.stack([x + a * (below - x), x + b * (above - x)], axis=axis + 1)
-    return pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
-
-
-def _upsample_bilinear(x_cn: jax.Array, block: Block) -> jax.Array:
-    h, w = block.size
-    x_chw = x_cn.reshape(-1, h // 2, w // 2)
-    return _double_linear(_double_linear(x_chw, 1), 2).reshape(-1, h * w)
-
-
-UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
-
-
 def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
     """Every block of one image on the training grid; features `[C, h * w]` row by row."""
 
     def place_of(block):
-        x, y = coords.coordinates(coords.grid_cells(*block.size), params.spec.frame)
-        upsample = UPSAMPLING[params.spec.upsampling]
-        return Place(
-            x,
-            y,
-            table=lambda table_chw: table_chw.reshape(len(table_chw), -1),
-            upsample=lambda x_cn: upsample(x_cn, block),
-        )
+        return places.on_grid(block.size, block.upsample, params.spec.frame, params.spec.upsampling)
 
     return evaluate(params, place_of, dtype)
 
@@ -290,28 +244,34 @@ def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
     return image_cn.reshape(-1, *params.spec.size).transpose(1, 2, 0)
 
 
-def points_one(params: InrParams, points: jax.Array, dtype=jnp.float32) -> jax.Array:
+def points_one(
+    params: InrParams,
+    points: jax.Array,
+    dtype=jnp.float32,
+    *,
+    superres_from: int | None = None,
+    density: float = math.inf,
+    reflect: bool = False,
+) -> jax.Array:
     """One image at points `[N, 2]`, (x, y) in the frame (-1, -1, 1, 1), y upwards: `[N, C]`.
 
-    Nothing but the given points is computed. Beyond the frame the function is extrapolated, with
-    learned tables clamped. Raises ValueError for networks that are not pixel-independent.
+    Nothing but the given points is computed. They snap to the cells of the training grids; from
+    level `superres_from` on to grids `density` times finer, or not at all (inf): there the function
+    is continuous and has derivatives. Beyond the frame it is extrapolated, learned tables are
+    clamped or reflected. Raises ValueError for networks that are not pixel-independent.
     """
-    if not params.spec.pixel_independent:
+    spec = params.spec
+    if not spec.pixel_independent:
         raise ValueError(
             "this network (bilinear upsampling, instance norm) is not pixel-independent: "
             "its pixels exist only as a whole grid; use grid"
         )
-    native = coords.cells_of_points(points, *params.spec.size)
+    finer = spec.levels[len(spec.levels) if superres_from is None else superres_from :]
 
     def place_of(block):
-        cells = coords.coarser(native, *block.size)
-        row = jnp.clip(cells.row, 0, cells.height - 1)
-        column = jnp.clip(cells.column, 0, cells.width - 1)
-        return Place(
-            *coords.coordinates(cells, params.spec.frame),
-            table=lambda table_chw: table_chw[:, row, column],
-            upsample=lambda x_cn: x_cn,
-        )
+        if block.size in finer:
+            return places.between_cells(points, block.size, spec.frame, density, reflect)
+        return places.in_cells(points, spec.size, block.size, spec.frame)
 
     return final_rgb(params, evaluate(params, place_of, dtype)).T
 

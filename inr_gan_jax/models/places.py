@@ -1,0 +1,127 @@
+"""Where a block is evaluated: the training grid, or scattered points.
+
+A place gives a block its coordinates, its learned table's values there, and the way in which
+features of the level below get there.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from inr_gan_jax.models import coords
+
+
+@dataclass(frozen=True)
+class Place:
+    """N coordinates `x`, `y` `[N]` in the network's own frame.
+
+    `table` reads a learned table `[C, h, w]` there, `[C, N]`; `upsample` carries channels of the
+    level below, `[C, N']`, there.
+    """
+
+    x: jax.Array
+    y: jax.Array
+    table: Callable[[jax.Array], jax.Array]
+    upsample: Callable[[jax.Array], jax.Array]
+
+
+def _upsample_nearest(x_cn: jax.Array, size: tuple[int, int], factor: int) -> jax.Array:
+    (h, w), f = size, factor
+    x = x_cn.reshape(-1, h // f, 1, w // f, 1)
+    return jnp.broadcast_to(x, (x.shape[0], h // f, f, w // f, f)).reshape(-1, h * w)
+
+
+def _double_linear(x: jax.Array, axis: int) -> jax.Array:
+    """Twice the samples along an axis by linear interpolation with both ends kept in place.
+
+    Output i lies at input position i (n - 1) / (2n - 1): even outputs 2m between m - 1 and m with
+    weight m / (2n - 1) on the former, odd ones between m and m + 1 with (n - 1 - m) / (2n - 1) on
+    the latter ("align corners", in closed form: slices instead of gathers).
+    """
+    n = x.shape[axis]
+    m = jnp.arange(n, dtype=x.dtype).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, n - 1))
+    below = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
+    above = jnp.concatenate([jax.lax.slice_in_dim(x, 1, n, axis=axis), last], axis)
+    a, b = m / (2 * n - 1), (n - 1 - m) / (2 * n - 1)
+    pairs = jnp.stack([x + a * (below - x), x + b * (above - x)], axis=axis + 1)
+    return pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
+
+
+def _upsample_bilinear(x_cn: jax.Array, size: tuple[int, int], factor: int) -> jax.Array:
+    h, w = size
+    x_chw = x_cn.reshape(-1, h // 2, w // 2)
+    return _double_linear(_double_linear(x_chw, 1), 2).reshape(-1, h * w)
+
+
+UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
+
+
+def on_grid(size: tuple[int, int], factor: int, frame: str, upsampling: str) -> Place:
+    """The training grid of `size` = (height, width), row by row from the top."""
+    x, y = coords.coordinates(coords.grid_cells(*size), frame)
+    return Place(
+        x,
+        y,
+        table=lambda table_chw: table_chw.reshape(len(table_chw), -1),
+        upsample=lambda x_cn: UPSAMPLING[upsampling](x_cn, size, factor),
+    )
+
+
+def in_cells(points_n2, native: tuple[int, int], size: tuple[int, int], frame: str) -> Place:
+    """Points snapped to the cells of a training grid; tables go on beyond the frame's edge."""
+    cells = coords.coarser(coords.cells_of_points(points_n2, *native), *size)
+    row = jnp.clip(cells.row, 0, cells.height - 1)
+    column = jnp.clip(cells.column, 0, cells.width - 1)
+    return Place(
+        *coords.coordinates(cells, frame),
+        table=lambda table_chw: table_chw[:, row, column],
+        upsample=lambda x_cn: x_cn,
+    )
+
+
+def between_cells(
+    points_n2, size: tuple[int, int], frame: str, density: float, reflect: bool
+) -> Place:
+    """Points snapped to a grid `density` times finer than `size`, or not at all (inf).
+
+    Positions count in training cells from the left and from the bottom. Tables are interpolated;
+    beyond the frame they are clamped or reflected.
+    """
+    height, width = size
+    finite = math.isfinite(density)
+
+    def position(coordinate, n):
+        p = (coordinate + 1) / 2 * n
+        return jnp.floor(p * density + coords.EDGE) / density if finite else p
+
+    px, py = position(points_n2[:, 0], width), position(points_n2[:, 1], height)
+    if frame == "unit":
+        x, y = px / width, (height - (1 / density if finite else 0) - py) / height
+    else:
+        x, y = 2 * px / width - 1, 2 * py / height - 1
+    return Place(x, y, lambda t: bilinear(t[:, ::-1], py, px, reflect), lambda x_cn: x_cn)
+
+
+def bilinear(x_chw: jax.Array, row: jax.Array, column: jax.Array, reflect=False) -> jax.Array:
+    """Channels `[C, N]` of `[C, h, w]` at fractional cells `row`, `column` `[N]`."""
+
+    def neighbours(p, n):
+        low = jnp.floor(p)
+        indices = []
+        for cell in (low, low + 1):
+            cell = cell.astype(jnp.int32)
+            if reflect and n > 1:
+                cell = cell % (2 * n - 2)
+                cell = jnp.minimum(cell, 2 * n - 2 - cell)
+            indices.append(jnp.clip(cell, 0, n - 1))
+        return *indices, p - low
+
+    top, bottom, down = neighbours(row, x_chw.shape[1])
+    left, right, along = neighbours(column, x_chw.shape[2])
+    upper = x_chw[:, top, left] * (1 - along) + x_chw[:, top, right] * along
+    lower = x_chw[:, bottom, left] * (1 - along) + x_chw[:, bottom, right] * along
+    return upper * (1 - down) + lower * down

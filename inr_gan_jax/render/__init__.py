@@ -1,0 +1,1 @@
+"""Rendering: an image is a function, and this room evaluates it anywhere."""
