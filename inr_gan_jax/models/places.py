@@ -114,9 +114,9 @@ def bilinear(x_chw: jax.Array, row: jax.Array, column: jax.Array, reflect=False)
         indices = []
         for cell in (low, low + 1):
             cell = cell.astype(jnp.int32)
-            if reflect and n > 1:
-                cell = cell % (2 * n - 2)
-                cell = jnp.minimum(cell, 2 * n - 2 - cell)
+            if reflect:
+                cell = cell % (2 * n)
+                cell = jnp.minimum(cell, 2 * n - 1 - cell)
             indices.append(jnp.clip(cell, 0, n - 1))
         return *indices, p - low
 

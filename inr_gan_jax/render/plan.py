@@ -137,9 +137,9 @@ def _table(positions, n: int, sampling: Sampling, level: int, rows: bool):
     """
 
     def inside(cell: int) -> int:
-        if sampling.reflect and n > 1:
-            cell = cell % (2 * n - 2)
-            cell = min(cell, 2 * n - 2 - cell)
+        if sampling.reflect:
+            cell = cell % (2 * n)
+            cell = min(cell, 2 * n - 1 - cell)
         cell = min(max(cell, 0), n - 1)
         return n - 1 - cell if rows else cell
 
