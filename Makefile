@@ -28,7 +28,8 @@ clean:  ## remove .venv and caches; runs stay
 $(STAMP): requirements.txt pyproject.toml
 	@test -x $(VENV)/bin/pip || $(MAKE) --no-print-directory $(VENV)
 	@echo "Installing JAX and the rest into $(VENV): 1.2 GB on disk, one to five minutes ..."
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: $(VENV)
