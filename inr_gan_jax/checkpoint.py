@@ -253,7 +253,7 @@ def locate(path: epath.PathLike) -> tuple[epath.Path, int | None]:
 
 
 def _absolute(path: epath.PathLike) -> epath.Path:
-    path = epath.Path(path)  # `absolute` would make a local path of gs://...
+    path = epath.Path(path).expanduser()  # `absolute` would make a local path of gs://...
     return path if path.is_absolute() else path.absolute()
 
 

@@ -111,11 +111,9 @@ def base(family: str, **model) -> ConfigDict:
             f"model.family {family!r} is not one of {', '.join(generators.FAMILIES)}"
             + nearest(family, generators.FAMILIES)
         )
-    config = dataclasses.asdict(Config(model=generators.FAMILIES[family](**model)))
-    for section, names in DERIVED.items():
-        for name in names:
-            del config[section][name]
-    return ConfigDict(config)
+    config = Config(model=generators.FAMILIES[family](**model))
+    # Once through `_build`: a key that holds a float, however it is written, takes floats.
+    return ConfigDict(to_plain(_build(Config, dataclasses.asdict(config), "config")))
 
 
 def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
@@ -128,12 +126,13 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
         for name in names:
             if isinstance(plain.get(section), dict) and name in plain[section]:
                 raise UserError(f"config.{section}.{name} follows from the rest; remove it")
-    parsed = _build(Config, plain, "config")
-    model = dataclasses.replace(parsed.model, num_classes=num_classes)
-    shape = {name: getattr(model, name) for name in DERIVED["discriminator"]}
-    parsed = dataclasses.replace(
-        parsed, model=model, discriminator=dataclasses.replace(parsed.discriminator, **shape)
-    )
+    model = _build(GeneratorConfig, plain.get("model", {}), "config.model")
+    model = dataclasses.replace(model, num_classes=num_classes)
+    discriminator = plain.get("discriminator", {})
+    if isinstance(discriminator, dict):  # what it must be, it is before it is checked
+        shape = {name: getattr(model, name) for name in DERIVED["discriminator"]}
+        discriminator = discriminator | shape
+    parsed = _build(Config, plain | {"model": model, "discriminator": discriminator}, "config")
     _check(parsed)
     return parsed
 
@@ -175,6 +174,9 @@ def flatten(value, path: str = "config"):
     else:
         for key, child in value.items():
             yield from flatten(child, f"{path}.{key}")
+
+
+KEYS = [key for key, _ in flatten(to_plain(Config()))]
 
 
 def _check(config: Config) -> None:
@@ -259,7 +261,9 @@ def _convert(hint, value, path: str):
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else _build(hint, value, path)
     if hint is tuple and isinstance(value, (tuple, list)):
-        return tuple(tuple(row) if isinstance(row, (tuple, list)) else row for row in value)
+        if not all(isinstance(row, (tuple, list)) for row in value):
+            raise UserError(f"{path} = {value!r} must be a list of rows")
+        return tuple(map(tuple, value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):

@@ -25,8 +25,7 @@ def reports_user_errors(command: Callable[..., int | None]) -> Callable[..., int
         try:
             return command(*args, **kwargs) or 0
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            return _report(str(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
@@ -34,7 +33,10 @@ def reports_user_errors(command: Callable[..., int | None]) -> Callable[..., int
     return wrapped
 
 
-def run(command: Callable[[list[str]], int | None]) -> None:
+def run(
+    command: Callable[[list[str]], int | None],
+    parse: Callable[[list[str]], list[str]] = flags.FLAGS,
+) -> None:
     """Starts a command line: parses absl flags, runs, exits; every user's mistake is one line."""
 
     @reports_user_errors
@@ -43,21 +45,23 @@ def run(command: Callable[[list[str]], int | None]) -> None:
             raise UserError(f"unexpected argument {argv[1]!r}: flags look like --name=value")
         return command(argv)
 
-    app.run(checked, flags_parser=_parse_flags)
+    def parsed(argv: list[str]) -> list[str]:
+        try:
+            return parse(argv)
+        except SystemExit:  # --help, which absl counts as a failure
+            sys.exit(0)
+        except UserError as error:
+            message = str(error)
+        except flags.Error as error:
+            message = str(error).split("\n")[0]
+            message = re.sub(r"^flag (--\w+)=None: .*", r"\1 is missing", message)
+            message += " (see --help)"
+        sys.exit(_report(message))
+
+    app.run(checked, flags_parser=parsed)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        message = str(error).split("\n")[0]
-    except (AttributeError, KeyError) as error:  # an override of a key that is not there
-        key = re.search(r"'(\w+)'", str(error))
-        guess = re.search(r'mean "(\w+)"', str(error))
-        name = next((a for a in argv[1:] if key and f".{key[1]}" in a), "--config")
-        message = f"unknown key {name.split('=')[0]}"
-        message += f'; did you mean "{guess[1]}"?' if guess else ""
-    except OSError as error:
-        message = " ".join(str(error).split())
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+def _report(message: str) -> int:
+    """One line on stderr, whatever a library's message in it looks like; the exit code."""
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
+    return 2

@@ -1,16 +1,26 @@
 """Images from a trained generator.
 
-python -m inr_gan_jax.generate --checkpoint=DIR --seeds=0-15 --outdir=OUT
-    [--truncation=0.7] [--class_index=3] [--latents=z.npy] [--format=png|npy]
+    python -m inr_gan_jax.generate --checkpoint=runs/digits --seeds=0-15 --outdir=out
+    python -m inr_gan_jax.generate --checkpoint=runs/digits --seeds=3,7 --truncation=0.7 \\
+        --format=npy --outdir=out
+    python -m inr_gan_jax.generate --checkpoint=runs/digits --seeds=0-3 --size=100x50 \\
+        --window=-1,0,1,1 --superres_from=1 --density=inf --samples=4 --outdir=halves
+
+Without a flag about the view (--size to --tables) images are those of the training grid. The frame
+of the training images is -1,-1,1,1: left, bottom, right, top. For one huge image:
+python -m inr_gan_jax.render.
 """
 
-import re
+import itertools
+import math
+from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
 from etils import epath
 from tqdm import tqdm
 
+from inr_gan_jax.arguments import parse_seeds, view_options
 from inr_gan_jax.errors import UserError, run
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
@@ -26,17 +36,21 @@ FORMAT = flags.DEFINE_enum(
 )
 BATCH = flags.DEFINE_integer("batch_size", 16, "Images at a time.", lower_bound=1)
 
+SIZE = flags.DEFINE_string("size", None, "Pixels, WIDTHxHEIGHT; default: the training size.")
+WINDOW = flags.DEFINE_string("window", None, "left,bottom,right,top; default: -1,-1,1,1.")
+SUPERRES = flags.DEFINE_integer(
+    "superres_from", None, "First level (0: coarsest) with points between its training cells."
+)
+DENSITY = flags.DEFINE_float(
+    "density", None, "How much finer those levels are (inf: continuous); default: as size needs."
+)
+SAMPLES = flags.DEFINE_integer("samples", None, "Points averaged per pixel: 1, 4, 9, 16, ...")
+ALIGN = flags.DEFINE_enum("align", None, ["edge", "center"], "Where in a pixel its point lies.")
+TABLES = flags.DEFINE_enum(
+    "tables", None, ["clamp", "reflect"], "Learned tables beyond the frame; default: clamp."
+)
 
-def parse_seeds(text: str) -> list[int]:
-    """`0-3,7` -> [0, 1, 2, 3, 7]; UserError for anything else than seeds from 0 to 2^32 - 1."""
-    seeds = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last or last >= 2**32:
-            raise UserError(f"--seeds={text}: {part!r} is no seed or range like 0-15 (below 2^32)")
-        seeds.extend(range(first, last + 1))
-    return seeds
+LARGEST = 2**28  # pixels of one image, which is held in memory
 
 
 def _read_latents(path: str, z_dim: int) -> np.ndarray:
@@ -45,13 +59,17 @@ def _read_latents(path: str, z_dim: int) -> np.ndarray:
             z = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"--latents={path} cannot be read as a .npy array: {error}") from None
+    if not isinstance(z, np.ndarray):
+        raise UserError(f"--latents={path} is an archive: give one array, as numpy.save writes it")
     if z.ndim != 2 or z.shape[1] != z_dim or z.dtype.kind not in "fiu" or not len(z):
         raise UserError(
             f"--latents={path} holds {z.dtype} {list(z.shape)}, not floats [n, {z_dim}]"
         )
+    with np.errstate(over="ignore"):
+        z = z.astype(np.float32)
     if not np.isfinite(z).all():
-        raise UserError(f"--latents={path} holds values that are not finite")
-    return z.astype(np.float32)
+        raise UserError(f"--latents={path} holds values that are not finite float32 numbers")
+    return z
 
 
 def _classes(model, seeds: list[int]) -> np.ndarray | None:
@@ -71,26 +89,48 @@ def main(_) -> None:
     """Parses flags, generates in batches, writes."""
     if (SEEDS.value is None) == (LATENTS.value is None):
         raise UserError("give --seeds=0-15 or --latents=z.npy, one of the two")
+    if not math.isfinite(TRUNCATION.value):
+        raise UserError(f"--truncation={TRUNCATION.value} must be finite")
     seeds = parse_seeds(SEEDS.value) if SEEDS.value is not None else None
+    view = view_options(
+        SIZE.value,
+        WINDOW.value,
+        superres_from=SUPERRES.value,
+        density=DENSITY.value,
+        samples=SAMPLES.value,
+        align=ALIGN.value,
+        tables=TABLES.value,
+    )
 
     from inr_gan_jax.devices import use_compilation_cache
     from inr_gan_jax.model import load
-    from inr_gan_jax.monitor import encode_png, to_uint8
 
     use_compilation_cache()
     model = load(CHECKPOINT.value)
     if seeds is None:
-        z, names = _read_latents(LATENTS.value, model.config.model.z_dim), "latent"
+        z, name = _read_latents(LATENTS.value, model.config.model.z_dim), "latent"
         seeds = list(range(len(z)))
     else:
-        z, names = model.latents(seeds), "seed"
+        z, name = model.latents(seeds), "seed"
     classes = _classes(model, seeds)
-    outdir = epath.Path(OUTDIR.value)
+    made = _views(model, z, classes, view) if view else _batches(model, z, classes)
+    outdir = epath.Path(OUTDIR.value).expanduser()
     try:
         outdir.mkdir(parents=True, exist_ok=True)
+        if FORMAT.value == "npy":
+            what = "images.npy"
+            _write_npy(outdir / what, made, len(z))
+        else:
+            what = f"{len(z)} PNG files"
+            _write_pngs(outdir, made, [f"{name}{seed:04d}.png" for seed in seeds])
     except OSError as error:
-        raise UserError(f"--outdir={outdir} cannot be made: {error.strerror or error}") from None
-    batch, images = min(BATCH.value, len(z)), []
+        raise UserError(f"--outdir={outdir} cannot be written: {error}") from None
+    print(f"{outdir}: {what} from {model.images_seen / 1000:.1f} kimg of training")
+
+
+def _batches(model, z: np.ndarray, classes: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Images `[b, H, W, C]` of latents `[n, z_dim]`, some at a time, with a progress bar."""
+    batch = min(BATCH.value, len(z))
     with tqdm(total=len(z), unit="image", delay=2) as bar:
         for start in range(0, len(z), batch):
             rows = np.arange(start, start + batch) % len(z)  # whole batches: compiled once
@@ -99,18 +139,49 @@ def main(_) -> None:
                 classes=None if classes is None else classes[rows],
                 truncation=TRUNCATION.value,
             )[: len(z) - start]
-            if FORMAT.value == "npy":
-                images.append(made)
-            else:
-                for k, image in enumerate(to_uint8(made), start):
-                    path = outdir / f"{names}{seeds[k]:04d}.png"
-                    path.write_bytes(encode_png(image))
+            yield made
             bar.update(len(made))
-    if FORMAT.value == "npy":
-        with (outdir / "images.npy").open("wb") as file:
-            np.save(file, np.concatenate(images))
-    what = "images.npy" if FORMAT.value == "npy" else f"{len(z)} PNG files"
-    print(f"{outdir}: {what} from {model.images_seen / 1000:.1f} kimg of training")
+
+
+def _views(model, z: np.ndarray, classes: np.ndarray | None, view: dict) -> Iterator[np.ndarray]:
+    """Images `[1, H, W, C]` of latents `[n, z_dim]`, rendered one by one with options of View.
+
+    Raises UserError, before anything is rendered, for views that this model cannot have.
+    """
+
+    def image(k):
+        which = None if classes is None else classes[k]
+        return model.image(latent=z[k], classes=which, truncation=TRUNCATION.value)
+
+    try:
+        found = image(0).view(**view)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if found.width * found.height > LARGEST:
+        raise UserError(
+            f"--size={SIZE.value} is too large here: python -m inr_gan_jax.render writes one image "
+            f"tile by tile"
+        )
+    bar = tqdm(range(len(z)), unit="image", delay=2)
+    return (image(k).render(**view)[None] for k in bar)
+
+
+def _write_npy(path: epath.Path, batches: Iterator[np.ndarray], count: int) -> None:
+    """One array of all images, written as they come: there may be more than memory holds."""
+    with path.open("wb") as file:
+        for k, made in enumerate(batches):
+            if k == 0:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, *made.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(made, "<f4").tobytes())
+
+
+def _write_pngs(outdir: epath.Path, batches: Iterator[np.ndarray], names: list[str]) -> None:
+    from inr_gan_jax.monitor import encode_png, to_uint8
+
+    images = itertools.chain.from_iterable(map(to_uint8, batches))
+    for name, image in zip(names, images, strict=True):
+        (outdir / name).write_bytes(encode_png(image))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@
 trains, or goes on from the workdir's last checkpoint.
 """
 
+import re
+import traceback
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
+from etils import epath
+from ml_collections import ConfigDict, config_flags
 
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.errors import UserError, nearest, run
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; its keys are overridden by --config.KEY=VALUE."
@@ -18,26 +21,76 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/<config>.")
 
 
-def _train() -> None:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags and loads the configuration.
+
+    Raises UserError for an override of no known key and for whatever goes wrong in the
+    configuration's file, flags.Error for other flags.
+    """
+    _check_overrides(argv)
+    try:
+        rest = flags.FLAGS(argv)
+        dict(CONFIG.value or {})  # a file that cannot be read raises when it is looked at
+    except Exception as error:
+        if isinstance(error, flags.Error) and "parsing config file" not in str(error):
+            raise
+        raise UserError(_explain(error, argv)) from error
+    return rest
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One line: which configuration could not be loaded, where in it, and why."""
+    found = re.search(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    where = path = found[1] if found else ""
+    cause, line = error, None
+    while True:  # ml_collections wraps what happened in the file, or lets it pass
+        frames = traceback.extract_tb(cause.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if f.filename == path.split(":")[0]), None)
+        inner = cause.__cause__ or cause.__context__
+        if line or not inner:
+            break
+        cause = inner
+    if line:
+        where += f", line {line}"
+    if isinstance(cause, OSError):  # a file that is not there: the last line says so
+        return f"--config={where}: {str(cause).splitlines()[-1].strip()}"
+    kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
+    return f"--config={where}: {kind}{' '.join(str(cause).split())}"
+
+
+def _check_overrides(argv: list[str]) -> None:
+    from inr_gan_jax.config import KEYS
+
+    for match in filter(None, (re.match(r"--?(?:no)?(config\.[\w.]+)", arg) for arg in argv)):
+        if not any(f"{key}.".startswith(f"{match[1]}.") for key in KEYS):
+            raise UserError(f"unknown key {match[1]}" + nearest(match[1], KEYS))
+
+
+def train(draft: ConfigDict, workdir: epath.PathLike) -> None:
+    """Checks configuration and data, then trains, or goes on; UserError for a user's mistake."""
     from inr_gan_jax.config import parse
     from inr_gan_jax.data.sources import open_source
     from inr_gan_jax.devices import use_compilation_cache
-    from inr_gan_jax.train.loop import train
+    from inr_gan_jax.train import loop
 
+    config = parse(draft)
+    source = open_source(
+        config.data.source,
+        height=config.model.height,
+        width=config.model.width,
+        channels=config.model.channels,
+        labels=config.data.labels,
+        data_dir=config.data.data_dir or None,
+    )
+    use_compilation_cache()
+    loop.train(parse(draft, num_classes=source.num_classes), source, workdir)
+
+
+def _train() -> None:
     workdir = WORKDIR.value
     if workdir is None:
         workdir = Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    draft = parse(CONFIG.value)
-    source = open_source(
-        draft.data.source,
-        height=draft.model.height,
-        width=draft.model.width,
-        channels=draft.model.channels,
-        labels=draft.data.labels,
-        data_dir=draft.data.data_dir or None,
-    )
-    use_compilation_cache()
-    train(parse(CONFIG.value, num_classes=source.num_classes), source, workdir)
+    train(CONFIG.value, workdir)
 
 
 MODES = {"train": _train}
@@ -53,4 +106,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parse_flags)

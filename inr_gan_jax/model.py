@@ -13,6 +13,7 @@ from inr_gan_jax.config import Config, parse
 from inr_gan_jax.models import mapping
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.networks import Networks, networks_of
+from inr_gan_jax.render.between import Between
 from inr_gan_jax.render.image import ContinuousImage
 
 
@@ -48,6 +49,11 @@ class Model:
         return other
 
     @property
+    def arrays(self) -> tuple[dict, dict]:
+        """(parameters, buffers) of which `networks.generator` makes the module, also under jit."""
+        return self._params, self._buffers
+
+    @property
     def num_classes(self) -> int:
         """0 for an unconditional model."""
         return self.config.model.num_classes
@@ -58,14 +64,22 @@ class Model:
         return self.networks.num_styles
 
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
-        """One latent N(0, 1) per seed (0 to 2^32 - 1), `[n, z_dim]`: of its own seed alone."""
-        seeds = jnp.asarray(np.asarray(seeds, np.int64).astype(np.uint32))
+        """One latent N(0, 1) per seed (0 to 2^32 - 1), `[n, z_dim]`: of its own seed alone.
+
+        Raises ValueError for what is no such seed.
+        """
+        seeds = jnp.asarray(_integers(seeds, "seeds", 2**32).astype(np.uint32))
         shape = (self.config.model.z_dim,)
         draw = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))
         return np.asarray(draw(seeds))
 
     def classes(self, seeds: Sequence[int]) -> np.ndarray:
-        """One class per seed, int `[n]`, drawn as often as the training data has it."""
+        """One class per seed, int `[n]`, drawn as often as the training data has it.
+
+        Raises ValueError for an unconditional model.
+        """
+        if not self.num_classes:
+            raise ValueError("this model is not class-conditional: it has no classes")
         weights = np.asarray(self.class_counts, np.float64)
         weights /= weights.sum()
         draws = [np.random.default_rng(int(s)).choice(len(weights), p=weights) for s in seeds]
@@ -95,6 +109,8 @@ class Model:
         z = jnp.asarray(self.latents(seeds) if latents is None else latents, jnp.float32)
         if z.ndim != 2 or z.shape[1] != self.config.model.z_dim:
             raise ValueError(f"latents must be [n, {self.config.model.z_dim}], not {list(z.shape)}")
+        if cutoff is not None and not 0 <= cutoff <= self.num_styles:
+            raise ValueError(f"cutoff must be 0 to {self.num_styles}, not {cutoff}")
         one_hot = self._one_hot(classes, len(z))
         return self._styles(
             self._params, self._buffers, self.w_avg, z, one_hot, truncation, cutoff=cutoff
@@ -103,9 +119,10 @@ class Model:
     def inr(self, ws: jax.Array) -> InrParams:
         """Styles -> the parameters of n coordinate networks (see models.inr: `points`, `grid`).
 
-        Raises ValueError for the StyleGAN2 baseline, which is no coordinate function.
+        Raises ValueError for styles of another shape than `[n, L, w_dim]`, and for the StyleGAN2
+        baseline, which is no coordinate function.
         """
-        return self._inr(self._params, self._buffers, ws)
+        return self._inr(self._params, self._buffers, self._checked(ws))
 
     def images(
         self,
@@ -117,19 +134,19 @@ class Model:
         truncation: float = 1.0,
         cutoff: int | None = None,
     ) -> np.ndarray:
-        """Images `[n, H, W, C]` of latents, of seeds (see `styles`), or of styles `ws`."""
+        """Images `[n, H, W, C]` of latents, of seeds (see `styles`), or of styles `ws`.
+
+        Raises ValueError for shapes or classes that the model cannot have.
+        """
         if ws is None:
             ws = self.styles(
                 latents, seeds=seeds, classes=classes, truncation=truncation, cutoff=cutoff
             )
         elif latents is not None or seeds is not None:
             raise ValueError("give latents, seeds or ws, one of the three")
-        expected = (self.num_styles, self.config.model.w_dim)
-        if np.ndim(ws) != 3 or tuple(np.shape(ws)[1:]) != expected:
-            raise ValueError(
-                f"ws must be [n, {expected[0]}, {expected[1]}], not {list(np.shape(ws))}"
-            )
-        return np.asarray(self._image(self._params, self._buffers, jnp.asarray(ws, jnp.float32)))
+        elif classes is not None or truncation != 1 or cutoff is not None:
+            raise ValueError("classes, truncation and cutoff make styles: give them to `styles`")
+        return np.asarray(self._image(self._params, self._buffers, self._checked(ws)))
 
     def image(
         self,
@@ -143,14 +160,68 @@ class Model:
     ) -> ContinuousImage:
         """One image as a function, from a seed, a latent `[z_dim]` or styles `[L, w_dim]`.
 
-        Raises ValueError for the StyleGAN2 baseline, which is no coordinate function.
+        Raises ValueError for shapes or classes that the model cannot have, and for the StyleGAN2
+        baseline, which is no coordinate function.
         """
         if sum(given is not None for given in (seed, latent, ws)) != 1:
             raise ValueError("give a seed, a latent or ws, one of the three")
         if ws is None:
             latents = self.latents([seed]) if latent is None else np.asarray(latent)[None]
             ws = self.styles(latents, classes=classes, truncation=truncation, cutoff=cutoff)[0]
-        return ContinuousImage(self.inr(jnp.asarray(ws, jnp.float32)[None])[0])
+        return ContinuousImage(self.inr(jnp.asarray(ws)[None])[0])
+
+    def _checked(self, ws: np.ndarray | jax.Array) -> jax.Array:
+        ws = jnp.asarray(ws, jnp.float32)
+        layers, w_dim = self.num_styles, self.config.model.w_dim
+        if ws.ndim != 3 or ws.shape[1:] != (layers, w_dim):
+            raise ValueError(f"ws must be [n, {layers}, {w_dim}], not {list(ws.shape)}")
+        return ws
+
+    def interpolate(
+        self,
+        a: int | np.ndarray,
+        b: int | np.ndarray,
+        t: float,
+        *,
+        space: str = "weights",
+        classes: int | Sequence[int] | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> ContinuousImage | np.ndarray:
+        """The image a part t of the way from a to b, each a seed or a latent `[z_dim]`.
+
+        `space`: `weights` (effective weights of the networks: the paper's image-space
+        interpolation), `style`, `latent` (spherical), or `pixel` (a cross-fade: pixels `[H, W, C]`
+        of the native grid). `classes`: one, or those of a and b. Raises ValueError (see Between).
+        """
+        between = Between(
+            self, self._pair(a, b), space=space, classes=classes, truncation=truncation,
+            cutoff=cutoff,
+        )  # fmt: skip
+        return between.image(between.blend(between.anchor(0), between.anchor(1), t))
+
+    def mix(
+        self,
+        a: int | np.ndarray,
+        b: int | np.ndarray,
+        from_layer: int,
+        *,
+        classes: int | Sequence[int] | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> ContinuousImage:
+        """Style mixing: the image of a with the styles of b from layer `from_layer` (0 to L) on.
+
+        a and b are seeds or latents `[z_dim]`, `classes` one or those of a and b.
+        """
+        if not 0 <= from_layer <= self.num_styles:
+            raise ValueError(f"from_layer = {from_layer} must be 0 to {self.num_styles}")
+        ws = self.styles(self._pair(a, b), classes=classes, truncation=truncation, cutoff=cutoff)
+        return self.image(ws=mapping.mix_styles(ws[:1], ws[1:], from_layer)[0])
+
+    def _pair(self, a, b) -> np.ndarray:
+        """Latents `[2, z_dim]` of two seeds or latents."""
+        return np.stack([self.latents([x])[0] if np.ndim(x) == 0 else x for x in (a, b)])
 
     def _apply_styles(self, params, buffers, w_avg, z, one_hot, truncation, cutoff):
         generator = self.networks.generator(params, buffers)
@@ -165,10 +236,19 @@ class Model:
             return None
         if classes is None:
             raise ValueError(f"this model is class-conditional: give classes, 0 to {n - 1}")
-        classes = np.broadcast_to(np.asarray(classes), (count,))
-        if classes.min(initial=0) < 0 or classes.max(initial=0) >= n:
-            raise ValueError(f"classes must be 0 to {n - 1}")
-        return jax.nn.one_hot(classes, n)
+        classes = _integers(classes, "classes", n)
+        if classes.shape not in ((), (1,), (count,)):
+            raise ValueError(f"give one class or {count}, not {list(classes.shape)}")
+        return jax.nn.one_hot(np.broadcast_to(classes, (count,)), n)
+
+
+def _integers(values, name: str, end: int) -> np.ndarray:
+    values = np.asarray(values)
+    if values.size and values.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be whole numbers, not {values.dtype}")
+    if values.size and not (0 <= values.min() and values.max() < end):
+        raise ValueError(f"{name} must be 0 to {end - 1}")
+    return values.astype(np.int64)
 
 
 def load(path: epath.PathLike) -> Model:

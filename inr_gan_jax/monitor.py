@@ -50,14 +50,17 @@ class SummaryWriter:
     """Writes TensorBoard events; the interface of `clu.metric_writers.MetricWriter`."""
 
     def __init__(self, directory: epath.PathLike):
-        directory = epath.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{time.time_ns() % 10**9:09d}"
-        self._file = (directory / name).open("wb")
-        self._records = RecordWriter(self._file)
-        self._write(Event(file_version="brain.Event:2"))
+        """The file is made with the first event."""
+        self._directory = epath.Path(directory)
+        self._file = None
 
     def _write(self, event: Event) -> None:
+        if self._file is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{int(time.time())}.{time.time_ns() % 10**9:09d}"
+            self._file = (self._directory / name).open("wb")
+            self._records = RecordWriter(self._file)
+            self._write(Event(file_version="brain.Event:2"))
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
 
@@ -93,10 +96,12 @@ class SummaryWriter:
         self.write_texts(0, {"config": f"| key | value |\n| --- | --- |\n{rows}"})
 
     def flush(self) -> None:
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def duration(seconds: float) -> str:
@@ -117,17 +122,16 @@ class Monitor:
     Only `report` synchronises. Quiet in all processes but the first.
     """
 
-    def __init__(self, directory: epath.PathLike, total_images: int, images: int):
+    def __init__(self, directory: epath.PathLike, total_images: int):
         self._speaks = jax.process_index() == 0
         self._writer = SummaryWriter(directory) if self._speaks else None
-        self._total, self._images_before = total_images, images
+        self._total = total_images
         self._pending: list[dict[str, jax.Array]] = []
-        self._clock = time.perf_counter()
-        self._paused = 0.0
+        self.restart(0)
 
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Keeps a phase's metrics, still on the device."""
-        self._pending.append(metrics)
+    def add(self, metrics: list[dict[str, jax.Array]]) -> None:
+        """Keeps the metrics of each phase of an iteration, still on the device."""
+        self._pending += metrics
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -149,11 +153,12 @@ class Monitor:
         """Means since the last report: to the console and TensorBoard; returns them."""
         values = self._means()
         now = time.perf_counter()
-        seconds = max(now - self._clock - self._paused, 1e-9)
-        rate = (images - self._images_before) / seconds
-        left = duration((self._total - images) / rate) if rate else "?"
+        speed, left = "compiled", "?"  # until an iteration ran that compiled nothing
+        if images > self._images_before:
+            rate = (images - self._images_before) / max(now - self._clock - self._paused, 1e-9)
+            values["images_per_second"] = rate
+            speed, left = f"{rate:.3g} images/s", duration(max(self._total - images, 0) / rate)
         self.restart(images)
-        values["images_per_second"] = rate
         memory = jax.local_devices()[0].memory_stats() or {}
         if "peak_bytes_in_use" in memory:
             values["device_peak_gib"] = memory["peak_bytes_in_use"] / 2**30
@@ -170,10 +175,7 @@ class Monitor:
             for name, key in (("G", "loss/g"), ("D", "loss/d"), ("R1", "r1/penalty"))
             if key in values
         )
-        self.say(
-            f"kimg {images / 1000:.1f}/{self._total / 1000:g}  {rate:.0f} images/s  "
-            f"left {left}  {shown}"
-        )
+        self.say(f"kimg {images / 1000:.1f}/{self._total / 1000:g}  {speed}  left {left}  {shown}")
         return values
 
     def _means(self) -> dict[str, float]:

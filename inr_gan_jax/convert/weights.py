@@ -1,6 +1,6 @@
 """Names and layouts: where each of our arrays stands in the published state dictionaries."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
@@ -71,6 +71,21 @@ def _ours(array: np.ndarray, path: tuple[str, ...], shape: tuple[int, ...]) -> n
     return array
 
 
+def _names(key_path, network: str, paper_resolutions) -> tuple[tuple[str, ...], str]:
+    """A leaf's path in our nested dicts, and the published name of the same array."""
+    path = tuple(str(key.key) for key in key_path)
+    if network == "paper":
+        return path, _paper_name(path, list(paper_resolutions))
+    return path, (_generator_name if network == "generator" else _discriminator_name)(path)
+
+
+def unused(arrays: Iterable[str], template: dict, *, network: str) -> list[str]:
+    """The published names that no leaf of `template` stands for (see `from_published`)."""
+    leaves = jax.tree_util.tree_leaves_with_path(template)
+    used = {_names(key_path, network, ())[1] for key_path, _ in leaves}
+    return [name for name in arrays if name not in used]
+
+
 def from_published(
     arrays: Mapping[str, np.ndarray], template: dict, *, network: str, paper_resolutions=()
 ) -> dict:
@@ -86,11 +101,7 @@ def from_published(
     """
 
     def fill(key_path, leaf):
-        path = tuple(str(key.key) for key in key_path)
-        if network == "paper":
-            name = _paper_name(path, list(paper_resolutions))
-        else:
-            name = (_generator_name if network == "generator" else _discriminator_name)(path)
+        path, name = _names(key_path, network, paper_resolutions)
         if name not in arrays:
             raise UserError(f"the published network has no array {name} (for {'.'.join(path)})")
         array = _ours(np.asarray(arrays[name]), path, leaf.shape)

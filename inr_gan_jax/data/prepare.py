@@ -16,14 +16,13 @@ import io
 import json
 import multiprocessing
 import os
-import sys
 import zipfile
 from collections.abc import Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from typing import BinaryIO
 
 import PIL
-from absl import app, flags, logging
+from absl import flags, logging
 from etils import epath
 from PIL import Image, ImageOps
 from tqdm import tqdm
@@ -32,7 +31,7 @@ from inr_gan_jax.data import images
 from inr_gan_jax.data.sources import open_store
 from inr_gan_jax.data.stores import FileStore, Store
 from inr_gan_jax.data.workers import end_with_parent
-from inr_gan_jax.errors import UserError, reports_user_errors
+from inr_gan_jax.errors import UserError, run
 
 CROPS = ("none", "center", "center-wide")
 LABELS = ("auto", "none", "folders")
@@ -282,20 +281,9 @@ def _define_flags() -> None:
     flags.mark_flags_as_required(["source", "dest", "width", "height"])
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())} (see --help)", file=sys.stderr)
-        sys.exit(2)
-
-
-@reports_user_errors
-def _main(argv: list[str]) -> None:
+def _main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # TFDS tells each step.
     values = flags.FLAGS
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]}: every option starts with --")
     channels = values.channels and int(values.channels)
     fit = Fit(values.height, values.width, values.filter, values.crop, channels)
     record = prepare(
@@ -316,4 +304,4 @@ def _main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(_main, flags_parser=_parse_flags)
+    run(_main)

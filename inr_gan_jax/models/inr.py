@@ -65,6 +65,11 @@ class Block:
     layers: tuple[Layer, ...]
     rgb: Layer | None
 
+    @property
+    def modulated(self) -> tuple[Layer, ...]:
+        """The layers and, where there is one, the RGB layer."""
+        return (*self.layers, self.rgb) if self.rgb else self.layers
+
 
 @dataclass(frozen=True)
 class InrSpec:
@@ -153,10 +158,51 @@ def weights(params: InrParams) -> dict:
     return {
         block.name: {
             layer.name: layer_weights(layer, *_of(params, block, layer))
-            for layer in (*block.layers, *([block.rgb] if block.rgb else []))
+            for layer in block.modulated
         }
         for block in params.spec.blocks
     }
+
+
+def materialize(params: InrParams) -> InrParams:
+    """The same networks `[B]`, each made of its own effective weights (modulation "full").
+
+    An image's leaves are then the very numbers of its network: weights `[B, out, in]`, biases and
+    Fourier bases of its own. To blend them is to blend networks (the paper's image-space
+    interpolation). `shared` keeps tables, bases and biases that all images have.
+    """
+
+    def full(layer: Layer) -> Layer:
+        return dataclasses.replace(layer, modulation="full")
+
+    def own_parts(block: Block, layer: Layer, one: InrParams) -> dict:
+        s, i = _of(one, block, layer)
+        made = {}
+        for part in layer.parts:
+            biases = {"bias": i[part]["bias"]} if "bias" in i[part] else {}
+            weight = effective_weight(layer.modulation, s.get(part, {}), i[part])
+            made[part] = {"weight": weight} | biases
+        return made
+
+    def own(one: InrParams) -> dict:
+        return {
+            block.name: one.image[block.name]  # an embedding is its own already
+            | {layer.name: own_parts(block, layer, one) for layer in block.modulated}
+            for block in one.spec.blocks
+        }
+
+    shared = {name: dict(layers) for name, layers in params.shared.items()}
+    for block in params.spec.blocks:
+        for layer in block.modulated:
+            parts = shared.get(block.name, {}).get(layer.name, {})
+            kept = {p: {k: v for k, v in s.items() if k != "weight"} for p, s in parts.items()}
+            shared.setdefault(block.name, {})[layer.name] = kept
+    blocks = tuple(
+        dataclasses.replace(b, layers=tuple(map(full, b.layers)), rgb=b.rgb and full(b.rgb))
+        for b in params.spec.blocks
+    )
+    image = jax.vmap(own, in_axes=(params.axes,))(params)
+    return InrParams(shared, image, dataclasses.replace(params.spec, blocks=blocks))
 
 
 def _of(params: InrParams, block: Block, layer: Layer) -> tuple[dict, dict]:

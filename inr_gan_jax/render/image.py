@@ -10,6 +10,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.inr import InrParams
@@ -99,15 +100,48 @@ class ContinuousImage:
         return picture
 
     def tiles(
-        self, width: int, height: int, tile: int = TILE, *, start: int = 0, **view
+        self,
+        width: int,
+        height: int,
+        tile: int = TILE,
+        *,
+        start: int = 0,
+        overlap: int = 0,
+        **view,
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yields (top row, left column, pixels) of each tile, row by row, in bounded memory.
 
-        Stitched tiles are the whole render. `start` skips that many tiles.
+        Stitched tiles are the whole render. `start` skips that many tiles; each tile has `overlap`
+        more pixels on every side where it has a neighbour.
         """
-        if tile < 1 or start < 0:
-            raise ValueError("tile must be 1 or more, start 0 or more")
-        return self._tiles(self.view(width, height, **view), tile, start)
+        if tile < 1 or start < 0 or overlap < 0:
+            raise ValueError("tile must be 1 or more, start and overlap 0 or more")
+        return self._tiles(self.view(width, height, **view), tile, start, overlap)
+
+    def save(
+        self, path: epath.PathLike, width: int | None = None, height: int | None = None, **options
+    ) -> None:
+        """Writes the image to a file of any size (default: native); the suffix says which kind.
+
+        .png .jpg .webp .npy (float32), .tif and .dzi (any size, in bounded memory, can be
+        interrupted and resumed), .inr (the function itself). Options: those of View and of
+        `files.save`. Raises UserError, one line, for files that cannot be written.
+        """
+        from inr_gan_jax.render import files  # which knows this class
+
+        files.save(self, path, width, height, **options)
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{width}x{height}" for height, width in self.params.spec.levels)
+        return f"ContinuousImage({self.channels} channels, levels {levels})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: whole multiples of the native size, 256 pixels or more a side."""
+        from inr_gan_jax.monitor import encode_png, to_uint8
+
+        width, height = self.size
+        times = math.ceil(256 / max(width, height))
+        return encode_png(to_uint8(self.render(width * times, height * times)))
 
     def view(self, width: int | None = None, height: int | None = None, **options) -> View:
         """The View with this image's defaults filled in; ValueError for what cannot be."""
@@ -119,7 +153,7 @@ class ContinuousImage:
         view = View(width or native_width, height or native_height, **options)
         levels = len(self.params.spec.levels)
         if view.superres_from is None:
-            finer = max(self._own_density(view)) > 1 or view.density is not None
+            finer = max(self.own_density(view)) > 1 or view.density is not None
             view = dataclasses.replace(view, superres_from=min(1, levels - 1) if finer else levels)
         if not 0 <= view.superres_from <= levels:
             raise ValueError(
@@ -162,7 +196,7 @@ class ContinuousImage:
             raise ValueError(f"points must be [n, 2], not {list(points.shape)}")
         return points
 
-    def _own_density(self, view: View) -> tuple[Fraction, Fraction]:
+    def own_density(self, view: View) -> tuple[Fraction, Fraction]:
         """Output pixels per native pixel, along x and y."""
         left, bottom, right, top = map(_exact, view.window)
         width, height = self.size
@@ -173,7 +207,7 @@ class ContinuousImage:
         scale = math.isqrt(view.samples)
         samplings = []
         for total, low, high, own in zip(
-            (view.width, view.height), (left, bottom), (right, top), self._own_density(view),
+            (view.width, view.height), (left, bottom), (right, top), self.own_density(view),
             strict=True,
         ):  # fmt: skip
             if view.density is None:
@@ -193,7 +227,7 @@ class ContinuousImage:
             )
         return samplings[0], samplings[1]
 
-    def _axis_tiles(self, view: View, tile: int) -> tuple[list[Axis], list[Axis]]:
+    def _axis_tiles(self, view: View, tile: int, overlap: int = 0) -> tuple[list[Axis], list[Axis]]:
         """The plans of all rows and of all columns of tiles, padded to one shape."""
         spec, scale = self.params.spec, math.isqrt(view.samples)
         plans = []
@@ -201,7 +235,8 @@ class ContinuousImage:
             cells = [size[0 if rows else 1] for size in spec.levels]
             axes = []
             for start in range(0, sampling.total, tile * scale):
-                pixels = range(start, min(start + tile * scale, sampling.total))
+                end = min(start + (tile + overlap) * scale, sampling.total)
+                pixels = range(max(start - overlap * scale, 0), end)
                 if rows:  # global indices count from the bottom, rows from the top
                     pixels = [sampling.total - 1 - i for i in pixels]
                 axes.append(
@@ -217,8 +252,8 @@ class ContinuousImage:
             plans.append([axis.padded(sizes, longest) for axis in axes])
         return plans[0], plans[1]
 
-    def _tiles(self, view: View, tile: int, start: int = 0):
-        rows, columns = self._axis_tiles(view, tile)
+    def _tiles(self, view: View, tile: int, start: int = 0, overlap: int = 0):
+        rows, columns = self._axis_tiles(view, tile, overlap)
         scale = math.isqrt(view.samples)
         for number in range(start, len(rows) * len(columns)):
             i, j = divmod(number, len(columns))
@@ -227,9 +262,10 @@ class ContinuousImage:
             if scale > 1:
                 h, w, c = pixels.shape
                 pixels = pixels.reshape(h // scale, scale, w // scale, scale, c).mean((1, 3))
-            height = min(tile, view.height - i * tile)
-            width = min(tile, view.width - j * tile)
-            yield i * tile, j * tile, pixels[:height, :width]
+            top, left = max(i * tile - overlap, 0), max(j * tile - overlap, 0)
+            height = min((i + 1) * tile + overlap, view.height) - top
+            width = min((j + 1) * tile + overlap, view.width) - left
+            yield top, left, pixels[:height, :width]
 
     @functools.cached_property
     def _deviations(self) -> dict | None:

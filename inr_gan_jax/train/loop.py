@@ -1,9 +1,12 @@
 """The training loop: the only owner of the clock and of cadence."""
 
 import contextlib
-import functools
 import json
+import os
+import shlex
+import shutil
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
 
@@ -39,9 +42,6 @@ class Trainer:
     def __init__(self, config: Config, class_counts, *, dtype: str, mesh=None):
         train = config.train
         self.config, self.mesh = config, mesh or make_mesh()
-        configs.check_batch(
-            train.batch_size, train.microbatches, config.discriminator.group, self.mesh.size
-        )
         self.networks = networks_of(config.model, config.discriminator)
         adam = {"b1": train.beta1, "b2": train.beta2, "eps": train.eps}
         self.g_optimizer = lazy_adam(
@@ -100,40 +100,61 @@ class Trainer:
 def train(config: Config, source: Source, workdir: epath.PathLike) -> None:
     """Trains until `config.train.kimg`, or goes on with the run that `workdir` holds.
 
-    Raises UserError for a workdir that holds another run or cannot be written.
+    Raises UserError for a batch that the devices cannot share, a workdir that holds another run or
+    cannot be written, and an image that cannot be read (what was learned is saved first).
     """
-    workdir = epath.Path(workdir)
-    run = _open_workdir(workdir, config, source)
-    dtype = run["dtype"][jax.default_backend()]
-    class_counts = source.class_counts if config.model.num_classes else ()
-    trainer = Trainer(config, class_counts, dtype=dtype)
-    with Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints:
-        state, images, iteration = _start(trainer, checkpoints)
-        total = int(config.train.kimg * 1000)
-        monitor = Monitor(workdir, total, images)
-        _announce(monitor, config, source, workdir, trainer, images, dtype)
-        if images >= total:
-            monitor.say(f"already trained for {images / 1000:g} kimg; raise --config.train.kimg")
-            return
+    workdir = epath.Path(workdir).expanduser()
+    mesh, train = make_mesh(), config.train
+    configs.check_batch(train.batch_size, train.microbatches, config.discriminator.group, mesh.size)
+    try:
+        dtype = _open_workdir(workdir, config, source)
+        class_counts = source.class_counts if config.model.num_classes else ()
+        trainer = Trainer(config, class_counts, dtype=dtype, mesh=mesh)
+        total = max(round(train.kimg * 1000), 1)
+        with (
+            _stop_signals() as stop,
+            Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints,
+            contextlib.closing(Monitor(workdir, total)) as monitor,
+        ):
+            _run(trainer, source, workdir, total, monitor, checkpoints, stop)
+    except OSError as error:  # all other files are the source's, which raises UserError
+        raise UserError(f"workdir {workdir} cannot be used: {error}") from error
+
+
+def _run(trainer, source, workdir, total, monitor, checkpoints, stop) -> None:
+    """Tells what it is about to do, starts or goes on, trains, tells what to do next."""
+    config = trainer.config
+    _announce(monitor, trainer, source, workdir)
+    state, images, iteration = _start(trainer, checkpoints)
+    if images >= total:
+        monitor.say(f"already trained for {images / 1000:g} kimg; more: raise --config.train.kimg")
+    else:
+        if images:
+            monitor.say(f"going on from {images / 1000:g} kimg")
+        monitor.hparams(dict(configs.flatten(configs.to_plain(config))))
         pictures = Pictures(config, workdir, monitor)
         pictures.real(source)
-        try:
-            state, images, stopped = _loop(
-                trainer, state, images, iteration, total, source, monitor, pictures, checkpoints
-            )
-        finally:
-            monitor.close()
-    _farewell(monitor, config, workdir, images, stopped)
+        images, iteration = _loop(
+            trainer, state, images, iteration, total, source, monitor, pictures, checkpoints, stop
+        )
+        checkpoints.wait()
+        if jax.process_index() == 0 and iteration and iteration not in checkpoints.steps():
+            raise UserError(f"the last checkpoint is not in {checkpoints.directory} (see above)")
+        if images < total:
+            saved = "and saved " if images else ""
+            monitor.say(f"stopped {saved}at {images / 1000:g} kimg; the same command goes on")
+            return
+        monitor.say(f"done: {images / 1000:g} kimg")
+    _say_what_next(monitor, config, workdir)
 
 
-def _loop(trainer, state, images, iteration, total, source, monitor, pictures, checkpoints):
-    """Runs iterations until `total` images or a stop signal; saves at the end in either case."""
+def _loop(trainer, state, images, iteration, total, source, monitor, pictures, checkpoints, stop):
+    """Runs iterations until `total` images or a stop signal, and saves: (images, iteration)."""
     config, log = trainer.config, trainer.config.log
-    batch_size = config.train.batch_size
     reader = batches(
         source,
         seed=config.seed,
-        batch_size=batch_size,
+        batch_size=config.train.batch_size,
         mirror=config.data.mirror,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -141,36 +162,58 @@ def _loop(trainer, state, images, iteration, total, source, monitor, pictures, c
         threads=config.data.threads,
         workers=config.data.workers,
     )
-    pictures.generated(state, images)
-    with contextlib.closing(reader), _stop_signals() as stop:
+
+    def report():
+        monitor.report(images)
+
+    def draw():
+        with monitor.paused():
+            pictures.generated(state, images)
+
+    def save():
+        with monitor.paused():
+            record = _metadata(config, source, images, iteration)
+            checkpoints.save(iteration, checkpoint_items(state), record)
+
+    cadence = {report: log.metrics_kimg, draw: log.grid_kimg, save: log.checkpoint_kimg}
+    done_at = dict.fromkeys(cadence, images)
+
+    def perform(duty):
+        if done_at[duty] < images:
+            done_at[duty] = images
+            duty()
+
+    with contextlib.closing(reader):
+        if log.grid_kimg > 0 and not stop:
+            draw()
         while images < total and not stop:
+            try:
+                batch = to_devices(trainer.mesh, next(reader))
+            except UserError:  # an image that became unreadable: what was learned is kept
+                if jax.process_count() == 1:  # saving takes all processes; the others have no error
+                    perform(save)
+                raise
             compiled = len(trainer.compiled)
-            state, metrics = trainer.iterate(
-                state, to_devices(trainer.mesh, next(reader)), iteration
-            )
-            before, images, iteration = images, images + batch_size, iteration + 1
-            for values in metrics:
-                monitor.add(values)
+            state, metrics = trainer.iterate(state, batch, iteration)
+            before, images = images, images + config.train.batch_size
+            iteration += 1
+            if log.metrics_kimg > 0:
+                monitor.add(metrics)
             if len(trainer.compiled) > compiled:  # compilation is no training time
                 jax.block_until_ready(state)
                 monitor.restart(images)
-            done = images >= total or bool(stop)
-            due = functools.partial(_due, before, images, done)
-            if due(log.metrics_kimg) or done:
-                monitor.report(images)
-            if due(log.grid_kimg):
-                with monitor.paused():
-                    pictures.generated(state, images)
-            if due(log.checkpoint_kimg) or done:
-                with monitor.paused():
-                    record = _metadata(config, source, images, iteration)
-                    checkpoints.save(iteration, checkpoint_items(state), record)
-    return state, images, bool(stop)
+            for duty, kimg in cadence.items():
+                if _is_due(before, images, kimg):
+                    perform(duty)
+        for duty, kimg in cadence.items():  # a grid can wait where someone wants the machine back
+            if duty is save or (kimg > 0 and (duty is report or images >= total)):
+                perform(duty)
+    return images, iteration
 
 
-def _due(before: int, after: int, done: bool, kimg: float) -> bool:
-    """Whether a multiple of `kimg` thousand images lies in (before, after], or the run ends."""
-    return kimg > 0 and (done or int(after / (kimg * 1000)) > int(before / (kimg * 1000)))
+def _is_due(before: int, after: int, kimg: float) -> bool:
+    """Whether a multiple of `kimg` thousand images lies in (before, after]; never for 0."""
+    return kimg > 0 and int(after / (kimg * 1000)) > int(before / (kimg * 1000))
 
 
 @contextlib.contextmanager
@@ -182,6 +225,7 @@ def _stop_signals() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
+        os.write(2, b"stopping after this iteration; once more: at once\n")  # print may not nest
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -212,15 +256,13 @@ def _metadata(config: Config, source: Source, images: int, iteration: int) -> di
     }
 
 
-def _open_workdir(workdir: epath.Path, config: Config, source: Source) -> dict:
-    """Makes the workdir or checks that it holds this very run; returns its record."""
+def _open_workdir(workdir: epath.Path, config: Config, source: Source) -> str:
+    """Makes the workdir or checks that it holds this very run; returns the compute dtype."""
     path = workdir / RUN_FILE
     ours = json.loads(json.dumps(configs.identity(config, source.content_hash)))
-    try:
-        record = json.loads(path.read_text()) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); choose another --workdir") from None
-    if record is not None:
+    record = {"identity": ours}
+    if path.exists():
+        record = _read_record(path)
         theirs = record["identity"]
         for key in [*ours, *(k for k in theirs if k not in ours)]:
             if ours.get(key) != theirs.get(key):
@@ -228,50 +270,65 @@ def _open_workdir(workdir: epath.Path, config: Config, source: Source) -> dict:
                     f"{workdir} holds another run: {key} was {theirs.get(key)}, now "
                     f"{ours.get(key)}; choose another --workdir"
                 )
-    record = record or {"identity": ours, "dtype": {}}
-    backend, wanted = jax.default_backend(), config.train.dtype
-    if backend not in record["dtype"]:
-        slow = backend == "cpu" and wanted == "bfloat16" and devices.quicker_dtype() == "float32"
-        record["dtype"][backend] = "float32" if slow else wanted
+    elif (workdir / FOLDER).exists():
+        raise UserError(f"{workdir} has {FOLDER} but no {RUN_FILE}; choose another --workdir")
+    elif FOLDER in workdir.parts[-2:]:
+        raise UserError(f"{workdir} lies inside a run; give the folder that holds {FOLDER}")
     record["config"] = configs.to_plain(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_record(path, record)
+    if config.train.dtype != "bfloat16" or jax.default_backend() != "cpu":
+        return config.train.dtype
+    if "cpu_dtype" not in record:  # measured once: a run that goes on computes as it did before
+        record["cpu_dtype"] = devices.quicker_dtype()
+        _write_record(path, record)
+    return record["cpu_dtype"]
+
+
+def _read_record(path: epath.Path) -> dict:
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        temporary = workdir / f"{RUN_FILE}.{uuid.uuid4().hex}.tmp"
-        temporary.write_text(json.dumps(record, indent=1))
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"workdir {workdir} cannot be written: {error.strerror or error}") from None
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); choose another --workdir") from None
+    if not isinstance(record, dict) or not isinstance(record.get("identity"), dict):
+        raise UserError(f"{path} is no record of a run; choose another --workdir")
     return record
 
 
-def _announce(monitor, config, source, workdir, trainer, images, dtype) -> None:
+def _write_record(path: epath.Path, record: dict) -> None:
+    temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary.write_text(json.dumps(record, indent=1))
+    temporary.replace(path)
+
+
+def _announce(monitor: Monitor, trainer: Trainer, source: Source, workdir: epath.Path) -> None:
+    model, wanted, dtype = trainer.config.model, trainer.config.train.dtype, trainer.steps.dtype
     sizes = trainer.abstract_state()
     g, d = (f"{count_parameters(tree):,}" for tree in (sizes.g, sizes.d))
     monitor.say(
-        f"{config.model.family} {config.model.width}x{config.model.height}: generator {g} "
-        f"parameters, discriminator {d}; {devices.describe()}"
+        f"{model.family} {model.width}x{model.height}: generator {g} parameters, "
+        f"discriminator {d}; {devices.describe()}"
     )
-    classes = f", {config.model.num_classes} classes" if config.model.num_classes else ""
+    classes = f", {model.num_classes} classes" if model.num_classes else ""
     monitor.say(f"data: {source.name}, {len(source):,} images{classes}")
-    if dtype != config.train.dtype:
-        monitor.say(
-            f"this CPU multiplies {dtype} sooner than {config.train.dtype}: {dtype} is used"
-        )
-    start = f"going on from {images / 1000:g} kimg" if images else "starting"
-    monitor.say(f"workdir: {workdir}; {start}; compiling takes a while the first time")
-    monitor.hparams(dict(configs.flatten(configs.to_plain(config))))
+    if dtype != wanted:
+        monitor.say(f"this CPU multiplies {dtype} sooner than {wanted}: {dtype} is used")
+    monitor.say(f"workdir: {workdir}; compiling takes a while the first time")
 
 
-def _farewell(monitor: Monitor, config: Config, workdir, images: int, stopped: bool) -> None:
-    if stopped:
-        monitor.say(f"stopped and saved at {images / 1000:g} kimg; the same command goes on")
-        return
-    condition = " --class_index=3" if config.model.num_classes else ""
+def _say_what_next(monitor: Monitor, config: Config, workdir: epath.Path) -> None:
+    """Where the results are, and commands that work as they are printed."""
+    python, here = sys.executable, shlex.quote(str(workdir))
+    if shutil.which("python") == python:
+        python = "python"
+    elif not os.path.relpath(python).startswith(".."):  # a virtual environment that is not active
+        python = os.path.relpath(python)
+    classes = config.model.num_classes
+    condition = f" --class_index={min(3, classes - 1)}" if classes else ""
     monitor.say(
-        f"done: {images / 1000:g} kimg\n"
         f"  images while it learned:  {workdir / Pictures.FOLDER}\n"
         f"  checkpoints:              {workdir / FOLDER}\n"
-        f"  curves:                   tensorboard --logdir={workdir}\n"
-        f"  more images:              python -m inr_gan_jax.generate --checkpoint={workdir} "
+        f"  curves:                   {python} -m tensorboard.main --logdir={here}\n"
+        f"  more images:              {python} -m inr_gan_jax.generate --checkpoint={here} "
         f"--seeds=0-15 --outdir=out{condition}"
     )

@@ -42,6 +42,8 @@ class Pictures:
                 image, label = source[int(i)]
                 if len(by_class[label]) < self._columns:
                     by_class[label].append(image)
+                if all(len(row) == self._columns for row in by_class.values()):
+                    break
             blank = np.zeros_like(image)
             images = [
                 image

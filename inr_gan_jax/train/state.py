@@ -45,6 +45,8 @@ def init_state(
     key = jax.random.key(seed)
     g, g_buffers = networks.init_generator(jax.random.fold_in(key, 0))
     d = networks.init_discriminator(jax.random.fold_in(key, 1))
+    # A constant's dtype is weak, a step's result is not: every phase would be compiled twice.
+    g, g_buffers, d = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), (g, g_buffers, d))
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         g=g,

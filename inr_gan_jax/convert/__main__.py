@@ -1,0 +1,41 @@
+"""Published PyTorch checkpoints to ours, and generators to files that need less than this package.
+
+python -m inr_gan_jax.convert --source=network-snapshot.pkl --dest=runs/ffhq
+python -m inr_gan_jax.convert --source=runs/ffhq --dest=ffhq.safetensors
+python -m inr_gan_jax.convert --source=runs/ffhq --dest=ffhq.stablehlo
+
+--dest=DIR: a workdir that generate, main and inr_gan_jax.load take (from a .pkl only).
+--dest=x.safetensors: the averaged generator's arrays, and the configuration as JSON metadata.
+--dest=x.stablehlo: the averaged generator as a function for CPU, CUDA and TPU that needs jax only.
+Nothing in a .pkl is executed.
+"""
+
+from absl import flags, logging
+
+from inr_gan_jax.errors import run
+
+SOURCE = flags.DEFINE_string(
+    "source", None, "A released .pkl; for exports also a workdir or checkpoint.", required=True
+)
+DEST = flags.DEFINE_string(
+    "dest", None, "A new folder, or a file x.safetensors or x.stablehlo.", required=True
+)
+KIMG = flags.DEFINE_float(
+    "kimg",
+    0.0,
+    "Thousands of images that a .pkl has seen, where you know: training counts on from there.",
+    lower_bound=0.0,
+    upper_bound=2_000_000.0,
+)
+
+
+def main(_) -> None:
+    """Parses flags, converts, says what to do with the result."""
+    from inr_gan_jax.convert.files import convert
+
+    logging.set_verbosity(logging.WARNING)
+    print("\n".join(convert(SOURCE.value, DEST.value, images=round(KIMG.value * 1000))))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,227 @@
+"""The released constructors' arguments -> fields of our configurations, or a UserError."""
+
+from typing import Any
+
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.models.fourier import Embedding
+
+_MODULATION = {"demod": "fmm_demod", "tanh": "fmm_tanh", "sigmoid": "fmm_sigmoid"}
+_EMBEDDING = {
+    "log_emb_size": "log",
+    "random_emb_size": "random",
+    "shared_emb_size": "shared",
+    "predictable_emb_size": "predicted",
+    "const_emb_size": "table",
+    "use_cosine": "cosine",
+    "use_diagonal": "diagonal",
+    "use_raw_coords": "raw",
+    "fourier_scale": "scale",
+    "init_dist": "distribution",
+}
+_DISTRIBUTIONS = {"randn": "normal", "rand": "uniform"}
+# Precision and memory layout: they do not change what a network computes.
+_HARMLESS = ("num_fp16_res", "fp32", "channels_last", "use_full_cache", "fmaps", "freeze_layers")
+# What our networks are, wherever the released code had a choice. None means "the default" there.
+_FIXED = {
+    "activation": "lrelu",
+    "coord_dim": 2,
+    "kernel_size": 1,
+    "lr_multiplier": 0.01,
+    "mbstd_num_channels": 1,
+    "per_resolution": True,
+    "resample_filter": [1, 3, 3, 1],
+    "w_avg_beta": 0.995,
+}
+
+
+def generator_fields(arguments: dict) -> tuple[str, dict[str, Any], int, tuple[str, ...]]:
+    """Arguments of the released `Generator` -> (family, fields, number of classes, notes).
+
+    The fields are those of GeneratorConfig. Raises UserError for what it cannot express.
+    """
+    known = {"z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"}
+    _refuse(arguments, known | {"mapping_kwargs", "synthesis_kwargs", "cfg"}, "G")
+    mapping = _section(arguments, "mapping_kwargs")
+    _refuse(mapping, {"num_layers"}, "G.mapping_kwargs")
+    synthesis = _section(arguments, "synthesis_kwargs")
+    _refuse(synthesis, {"channel_base", "channel_max", "conv_clamp"}, "G.synthesis_kwargs")
+    cfg = _section(arguments, "cfg")
+    fields = {
+        "height": _number(arguments, "img_resolution"),
+        "width": _number(arguments, "img_resolution"),
+        "channels": _number(arguments, "img_channels"),
+        "z_dim": _number(arguments, "z_dim"),
+        "w_dim": _number(arguments, "w_dim"),
+        "mapping_layers": _number(mapping, "num_layers", 8),
+        "channel_base": _number(synthesis, "channel_base", 32768),
+        "channel_max": _number(synthesis, "channel_max", 512),
+    }
+    if fields["height"] < 8 or fields["height"] & (fields["height"] - 1):
+        raise UserError(f"img_resolution = {fields['height']} is no power of two from 8 up")
+    family, special = _family(cfg, fields["height"])
+    classes = _number(arguments, "c_dim")
+    return family, fields | special, classes, (*_clamped(synthesis, "G"), *_unknown(cfg))
+
+
+def discriminator_fields(
+    arguments: dict, model: dict, classes: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Arguments of the released `Discriminator` -> (fields of DiscriminatorConfig, notes).
+
+    `model` and `classes` are the generator's, which must agree. Raises UserError.
+    """
+    shape = {"img_resolution": "height", "img_channels": "channels"}
+    for key, ours in shape.items():
+        if _number(arguments, key) != model[ours]:
+            raise UserError(f"G and D differ in {key}")
+    if _number(arguments, "c_dim") != classes:
+        raise UserError("G and D differ in c_dim")
+    taken = {"c_dim", *shape, "architecture", "channel_base", "channel_max", "conv_clamp"}
+    sections = ("mapping_kwargs", "epilogue_kwargs", "block_kwargs", "cfg")
+    _refuse(arguments, taken | {*sections, "cmap_dim"}, "D")
+    mapping, epilogue, block, _ = (_section(arguments, name) for name in sections)
+    _refuse(mapping, {"num_layers"}, "D.mapping_kwargs")
+    _refuse(epilogue, {"mbstd_group_size"}, "D.epilogue_kwargs")
+    _refuse(block, set(), "D.block_kwargs")
+    fields = {
+        "architecture": arguments.get("architecture", "resnet"),
+        "channel_base": _number(arguments, "channel_base", 32768),
+        "channel_max": _number(arguments, "channel_max", 512),
+        "group": _number(epilogue, "mbstd_group_size", 4),
+        "mapping_layers": _number(mapping, "num_layers", 8),
+    }
+    if fields["architecture"] not in ("resnet", "skip", "orig"):
+        raise UserError(f"D.architecture = {fields['architecture']!r} is not resnet, skip or orig")
+    return fields, _clamped(arguments, "D")
+
+
+def _family(cfg: dict, final: int) -> tuple[str, dict[str, Any]]:
+    """(family, the fields that make it) from the released model's configuration."""
+    source, coords, fmm = (_section(cfg, name) for name in ("input", "coords", "fmm"))
+    modulated, bilinear = bool(fmm.get("enabled")), cfg.get("upsampling_mode") == "bilinear"
+    start = _number(source, "resolution")
+    if source.get("type") == "const":
+        if coords.get("enabled") or modulated or not cfg.get("use_noise") or start != 4:
+            raise UserError("a constant input with coordinates, FMM or without noise is no family")
+        if cfg.get("upsampling_mode") is not None:
+            raise UserError(f"cfg.upsampling_mode = {cfg['upsampling_mode']!r} is no StyleGAN2")
+        return "stylegan2", {"input_resolution": 4, **_extra_layers(cfg, 4, final)}
+    if source.get("type") != "coords" or not coords.get("enabled") or cfg.get("use_noise"):
+        raise UserError(
+            f"cfg.input.type = {source.get('type')!r}, coords.enabled = {coords.get('enabled')!r}, "
+            f"use_noise = {cfg.get('use_noise')!r} is none of the four released families"
+        )
+    if cfg.get("upsampling_mode") not in ("nearest", "bilinear"):
+        raise UserError(f"cfg.upsampling_mode = {cfg.get('upsampling_mode')!r} is unknown")
+    if start < 4 or start > final or start & (start - 1):
+        raise UserError(f"cfg.input.resolution = {start} is no power of two from 4 to {final}")
+    fields = {"input_resolution": start, "upsampling": cfg["upsampling_mode"]}
+    if not modulated:
+        fields["input_resolution"] = 0 if start == final else start
+        return "cips", fields | _by_resolution(cfg, start, final)
+    _refuse(fmm, {"enabled", "rank", "activation", "instance_norm"}, "cfg.fmm")
+    if bool(fmm.get("instance_norm")) != bilinear:
+        raise UserError("instance norm comes with bilinear upsampling, and only with it")
+    if fmm.get("activation") not in _MODULATION:
+        raise UserError(f"cfg.fmm.activation = {fmm.get('activation')!r} is unknown")
+    fields |= {
+        "rank": _number(fmm, "rank"),
+        "modulation": _MODULATION[fmm["activation"]],
+        "instance_norm": bilinear,
+    }
+    return "inr_gan_bil" if bilinear else "inr_gan", fields | _by_resolution(cfg, start, final)
+
+
+def _by_resolution(cfg: dict, start: int, final: int) -> dict[str, Any]:
+    """Embeddings and extra layers: one of each below `fine_from`, another from there on."""
+    first = _embeddings(_section(_section(cfg, "input"), "coord_fuser_cfg"), [start])
+    later = [2**k for k in range(final.bit_length()) if start < 2**k <= final]
+    return _extra_layers(cfg, start, final, first | _embeddings(_section(cfg, "coords"), later))
+
+
+def _extra_layers(cfg: dict, start: int, final: int, embeddings=None) -> dict[str, Any]:
+    counts = {str(k): v for k, v in _section(cfg, "num_extra_convs").items()}
+    running = [2**k for k in range(final.bit_length()) if start <= 2**k <= final]
+    extra = {r: _number(counts, str(r), 0) for r in running}
+    # The released switch-over, then any other; below the smallest and above the largest included.
+    for fine_from in (128, *running, 2 * final):
+        halves = [[r for r in running if (r >= fine_from) == fine] for fine in (False, True)]
+        coarse, fine = ({(embeddings or {}).get(r) for r in half} for half in halves)
+        counted = {extra[r] for r in halves[1]} or {0}
+        if max(len(coarse), len(fine), len(counted)) > 1 or any(extra[r] for r in halves[0]):
+            continue
+        fields = {"fine_from": fine_from, "extra_layers": counted.pop()}
+        if embeddings:
+            fields["embedding_coarse"] = next(iter(coarse or fine))
+            fields["embedding_fine"] = next(iter(fine or coarse))
+        return fields
+    raise UserError(
+        "its embeddings or extra layers change more than once with the resolution; "
+        "model.fine_from can express one change"
+    )
+
+
+def _embeddings(coords: dict, resolutions: list[int]) -> dict[int, Embedding]:
+    """The embedding of each of `resolutions` from the released coordinates' configuration."""
+    _refuse(coords, {"enabled", "res_configs"}, "cfg.coords")
+    entries = {str(k): v for k, v in _section(coords, "res_configs").items()}
+    return {r: _embedding(_section(entries, str(r)), r) for r in resolutions}
+
+
+def _embedding(entry: dict, resolution: int) -> Embedding:
+    where = f"cfg.coords.res_configs.{resolution}"
+    _refuse(entry, set(_EMBEDDING), where)
+    if not entry:
+        raise UserError(f"{where} is missing: there is no embedding for that resolution")
+    values = {}
+    for key, name in _EMBEDDING.items():
+        value = entry.get(key)
+        if name in ("log", "random", "shared", "predicted", "table"):
+            values[name] = _number(entry, key, 0)
+        elif name in ("cosine", "diagonal", "raw"):
+            values[name] = bool(value)
+        elif name == "scale" and isinstance(value, (int, float)):
+            values[name] = float(value)
+        elif name == "distribution" and value is not None:
+            if value not in _DISTRIBUTIONS:
+                raise UserError(f"{where}.{key} = {value!r} is unknown")
+            values[name] = _DISTRIBUTIONS[value]
+    return Embedding(**values)
+
+
+def _section(values: dict, key: str) -> dict:
+    section = values.get(key)
+    if section is None:
+        return {}
+    if not isinstance(section, dict):
+        raise UserError(f"{key} is no section with settings")
+    return section
+
+
+def _number(values: dict, key: str, default: int | None = None) -> int:
+    value = values.get(key, default)
+    if type(value) is not int or value < 0:
+        raise UserError(f"{key} = {value!r} is no natural number")
+    return value
+
+
+def _refuse(section: dict, taken: set[str], where: str) -> None:
+    """UserError for a setting that is neither in `taken`, nor off, nor what our networks do."""
+    for key, value in section.items():
+        if key in taken or key in _HARMLESS or value in (None, False, 0, {}):
+            continue
+        if key not in _FIXED or value != _FIXED[key]:
+            raise UserError(f"{where}.{key} = {value!r} cannot be expressed here")
+
+
+def _clamped(section: dict, name: str) -> tuple[str, ...]:
+    clamp = section.get("conv_clamp")
+    if clamp is None:
+        return ()
+    return (f"{name} clamped its activations at {clamp}, for half precision; here nothing does",)
+
+
+def _unknown(cfg: dict) -> tuple[str, ...]:
+    known = {"upsampling_mode", "use_noise", "num_extra_convs", "input", "coords", "fmm"}
+    names = sorted(str(key) for key in cfg if key not in known and key not in _HARMLESS)
+    return (f"ignored settings of the released code: {', '.join(names)}",) if names else ()

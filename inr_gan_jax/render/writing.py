@@ -1,0 +1,70 @@
+"""What all kinds of files need: whole files or none, encoding, and a journal of unfinished ones."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import IO
+
+import jax
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.render.image import ContinuousImage, View
+
+
+@contextlib.contextmanager
+def replaced(path: epath.Path) -> Iterator[IO[bytes]]:
+    """A binary file to write to, which takes the place of `path` once it is whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def encode(pixels: np.ndarray, file: IO[bytes], kind: str, quality: int) -> None:
+    """Writes uint8 pixels `[H, W, C]`, C in 1, 3, 4, as a Pillow `kind`: PNG, JPEG or WEBP."""
+    options = {} if kind == "PNG" else {"quality": quality}
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    picture.save(file, kind, **options)
+
+
+class Journal:
+    """The JSON file beside an unfinished one: whose beginning that is, and how far it got."""
+
+    def __init__(self, path: epath.PathLike, image: ContinuousImage, view: View, **settings):
+        """`settings`: whatever else decides the bytes of the file."""
+        self._path = epath.Path(path)
+        identity = {"parameters": fingerprint(image.params), "dtype": image.dtype}
+        identity |= {"view": vars(view), **settings}
+        self._identity = json.loads(json.dumps(identity, default=str))
+
+    def done(self) -> int | None:
+        """How many tiles this very render has finished; None: there is no journal of it."""
+        try:
+            entry = json.loads(self._path.read_text())
+            return int(entry["done"]) if entry["render"] == self._identity else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, done: int) -> None:
+        with replaced(self._path) as file:
+            file.write(json.dumps({"render": self._identity, "done": done}, indent=1).encode())
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def fingerprint(params: InrParams) -> str:
+    """A hash of everything about one image."""
+    digest = hashlib.sha256(repr(params.spec).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path((params.shared, params.image)):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf, order="C"))
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""`render` and `generate` as a user types them: the examples of --help, and every mistake."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from tiny import tiny_model, write_checkpoint
+
+import inr_gan_jax
+from inr_gan_jax.monitor import to_uint8
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Path:
+    """A folder with checkpoints of tiny networks, and what the examples of `render` made."""
+    folder = tmp_path_factory.mktemp("here")
+    write_checkpoint(folder / "runs" / "digits", tiny_model(classes=10))
+    write_checkpoint(folder / "runs" / "baseline", tiny_model("stylegan2"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shell(here, tmp_path_factory):
+    """shell(command) -> the finished command, typed in `here`."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    changes = {
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+    def run(command: str) -> subprocess.CompletedProcess:
+        command = re.sub(r"^python ", f"{sys.executable} ", command)
+        env = os.environ | changes
+        return subprocess.run(
+            command, shell=True, cwd=here, env=env, capture_output=True, text=True
+        )
+
+    return run
+
+
+def examples(module: str) -> list[str]:
+    """The commands that a module's --help shows."""
+    path = ROOT / "inr_gan_jax" / module
+    text = re.match(r'"""(.*?)"""', path.read_text(), re.DOTALL)[1].replace("\\\\", "\\")
+    text = text.replace("\\\n", " ")
+    return re.findall(r"^    (python -m inr_gan_jax\..*)$", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def said(shell, here) -> list[str]:
+    """What the examples of `render` print."""
+    lines = []
+    for command in examples("render/__main__.py"):
+        done = shell(command)
+        assert done.returncode == 0, command + done.stderr
+        lines.append(done.stdout.strip())
+    return lines
+
+
+def image_of(here, seed, **options):
+    model = inr_gan_jax.load(here / "runs" / "digits")
+    return model.image(seed, classes=int(model.classes([seed])[0]), **options)
+
+
+def assert_near(got, expected):
+    """Other compiler options there."""
+    expected = expected.reshape(got.shape)
+    assert np.abs(got.astype(int) - expected).max() <= 2
+
+
+def test_examples_of_render_work_as_printed(said, here):
+    assert len(said) == 5
+    three = image_of(here, 3)
+    assert said[0] == "three.png: 512x512, from 2.0 kimg of training"
+    with Image.open(here / "three.png") as picture:
+        assert_near(np.asarray(picture), to_uint8(three.render(512, 512)))
+    huge = tifffile.imread(here / "huge.tif")
+    assert huge.shape == (2048, 2048)
+    window = to_uint8(three.render(64, 64, window=(-1, 0.9375, -0.9375, 1), density=128))
+    assert_near(huge[:64, :64], window)
+    said_of_many = re.fullmatch(
+        r"many.inr: 16 images, ([\d.]+) kB; each further image adds ([\d.]+) kB, from 2.0 kimg .*",
+        said[2],
+    )
+    size = (here / "many.inr").stat().st_size
+    assert float(said_of_many[1]) == round(size / 1e3, 1)
+    assert 0 < float(said_of_many[2]) < size / 1e3 / 16
+    opened = inr_gan_jax.open_image(here / "many.inr", index=3)
+    np.testing.assert_allclose(opened.render(), three.render(), atol=1e-4)
+    assert said[3] == "detail.webp: 300x300, image 3 of many.inr"
+    with Image.open(here / "detail.webp") as picture:
+        assert picture.size == (300, 300)
+    assert said[4] == "zoom.dzi: 1000x1000, image 0 of many.inr"
+    with Image.open(here / "zoom_files" / "10" / "3_3.png") as picture:
+        assert picture.size == (1000 - 3 * 254 + 1,) * 2
+
+
+def test_examples_of_generate_work_as_printed(shell, here):
+    commands = examples("generate.py")
+    assert len(commands) == 3
+    for command in commands:
+        done = shell(command)
+        assert done.returncode == 0, command + done.stderr
+    assert len(list((here / "out").glob("*.png"))) == 16
+    assert np.load(here / "out" / "images.npy").shape == (2, 16, 16, 1)
+    view = {"window": (-1, 0, 1, 1), "superres_from": 1, "density": np.inf, "samples": 4}
+    for seed in range(4):
+        with Image.open(here / "halves" / f"seed000{seed}.png") as picture:
+            expected = to_uint8(image_of(here, seed).render(100, 50, **view))
+            assert_near(np.asarray(picture), expected)
+
+
+def test_every_mistake_is_one_line(shell, said):
+    """One process each would take minutes: the command is called again and again in one."""
+    mistakes = {
+        "--seed=1 --dest=x.png": "give --checkpoint=DIR or --image=x.inr",
+        "--image=many.inr --seed=1 --dest=x.png": "--seed goes with --checkpoint",
+        "--checkpoint=runs/digits --index=1 --seed=1 --dest=x.png": "--index goes with --image",
+        "--checkpoint=runs/digits --dest=x.png": "give --seed=3, or --seeds=0-15",
+        "--checkpoint=runs/digits --seed=-1 --dest=x.png": "'-1' is no seed",
+        "--checkpoint=runs/digits --seeds=0-3 --dest=x.png": "x.png holds one image, only .inr",
+        "--checkpoint=nowhere --seed=1 --dest=x.png": "nowhere: no such folder",
+        "--checkpoint=runs/digits --seed=1 --class_index=10 --dest=x.png": "classes must be 0 to 9",
+        "--checkpoint=runs/baseline --seed=1 --dest=x.png": "is no coordinate function",
+        "--checkpoint=runs/digits --seed=1 --size=9x9 --dest=x.inr": "the image itself: no --size",
+        "--image=three.png --dest=x.png": "three.png is no .inr file",
+        "--image=many.inr --index=16 --dest=x.png": "no image 16: it holds 0 to 15",
+        "--image=many.inr --dest=three.png": "three.png exists: delete it",
+        "--image=many.inr --dest=x.bmp": "its suffix must be one of",
+        "--image=many.inr --size=9 --dest=x.png": "--size=9 must be WIDTHxHEIGHT",
+        "--image=many.inr --size=0x9 --dest=x.png": "--size=0x9 must be WIDTHxHEIGHT",
+        "--image=many.inr --window=1,2,3 --dest=x.png": "must be left,bottom,right,top",
+        "--image=many.inr --window=1,1,0,0 --dest=x.png": "window (1.0, 1.0, 0.0, 0.0) is empty",
+        "--image=many.inr --superres_from=9 --dest=x.png": "superres_from = 9 must be 0 to 2",
+        "--image=many.inr --samples=3 --dest=x.png": "samples = 3 is no square number",
+        "--image=many.inr --density=0.5 --dest=x.png": "density must be 1 or more",
+        "--image=many.inr --truncation=nan --dest=x.png": "--truncation=nan must be finite",
+        "--image=many.inr --tile=20 --dest=x.tif": "multiple of 16 pixels a side, not 20",
+        "--image=many.inr --size=99999x99999 --dest=x.png": ".tif and .dzi are written tile by",
+    }
+    code = (
+        "import sys\\n"
+        "from absl import flags\\n"
+        "from inr_gan_jax.errors import reports_user_errors\\n"
+        "from inr_gan_jax.render import __main__ as command\\n"
+        f"for line in {list(mistakes)!r}:\\n"
+        "    flags.FLAGS.unparse_flags()\\n"
+        "    for name in flags.FLAGS: flags.FLAGS[name].unparse()\\n"
+        "    flags.FLAGS(['render', *line.split()])\\n"
+        "    print(reports_user_errors(command.main)([]), file=sys.stderr)\\n"
+    ).replace("\\n", "\n")
+    done = shell(f"cat > mistakes.py <<'END'\n{code}\nEND\npython mistakes.py")
+    said = [line for line in done.stderr.splitlines() if not re.match(r"[IW]\d{4} ", line)]
+    assert done.returncode == 0, done.stderr
+    assert len(said) == 2 * len(mistakes), done.stderr
+    for message, code, expected in zip(said[::2], said[1::2], mistakes.values(), strict=True):
+        assert message.startswith("error: ") and expected in message and code == "2", message
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ("", "flag --dest=None" if False else "--dest is missing"),
+        ("--dest=x.png --align=top --image=many.inr", "--align"),
+    ],
+)
+def test_flags_that_do_not_parse(flags, expected, shell):
+    done = shell(f"python -m inr_gan_jax.render {flags}")
+    assert done.returncode == 2 and expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ("--checkpoint=runs/baseline --size=32x32", "is no coordinate function"),
+        ("--checkpoint=runs/digits --size=32x", "--size=32x must be WIDTHxHEIGHT"),
+        ("--checkpoint=runs/digits --size=99999x99999", "python -m inr_gan_jax.render writes one"),
+        ("--checkpoint=runs/digits --samples=2", "samples = 2 is no square number"),
+    ],
+)
+def test_views_that_generate_refuses(flags, expected, shell, here):
+    done = shell(f"python -m inr_gan_jax.generate --seeds=1 --outdir=refused {flags}")
+    assert done.returncode == 2 and expected in done.stderr.splitlines()[-1]
+    assert not (here / "refused").exists()

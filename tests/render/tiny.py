@@ -1,0 +1,42 @@
+"""Generators as small as they get, with random weights, as objects and as checkpoints."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from inr_gan_jax.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.config import base, parse, to_plain
+from inr_gan_jax.model import Model
+
+
+@functools.cache
+def tiny_model(family: str = "inr_gan", classes: int = 0, channels: int = 1, **changes) -> Model:
+    """A generator of random weights, 16x16."""
+    config = base(family, height=16, width=16, channels=channels)
+    config.data.source = "digits"
+    small = {"z_dim": 8, "w_dim": 8, "channel_base": 256, "channel_max": 16, "fine_from": 16}
+    if family == "inr_gan":
+        small |= {"input_resolution": 8, "rank": 2}
+    config.model.update(small | changes)
+    for embedding in (config.model.embedding_coarse, config.model.embedding_fine):
+        embedding.update({"log": 32, "table": 4})
+    config = parse(config, num_classes=classes)
+    w_avg = jnp.zeros(config.model.w_dim)
+    model = Model(config, {}, {}, w_avg, class_counts=[1] * classes)
+    params, buffers = jax.jit(model.networks.init_generator)(jax.random.key(1))
+    return model.with_arrays(params, buffers, w_avg)
+
+
+def write_checkpoint(workdir: Path, model: Model) -> None:
+    """What `load` needs of a checkpoint of this model."""
+    params, buffers = model.arrays
+    part = {"g_ema": params, "g_buffers": buffers, "w_avg": model.w_avg}
+    metadata = {
+        "config": to_plain(model.config),
+        "class_counts": list(model.class_counts),
+        "images": 2000,
+    }
+    with Checkpoints(workdir / FOLDER) as checkpoints:
+        checkpoints.save(1, {"model": part, "training": {"n": jnp.int32(0)}}, metadata)

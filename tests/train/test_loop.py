@@ -1,0 +1,163 @@
+"""The loop: no waiting for the device, one compilation of each phase, nothing lost on a fault."""
+
+import collections
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from inr_gan_jax.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.config import base, parse
+from inr_gan_jax.data.sources import open_source
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.monitor import Monitor
+from inr_gan_jax.train import loop
+from inr_gan_jax.train.pictures import Pictures
+
+
+def tiny(**train):
+    """20 iterations of a network of 16x16 on two devices."""
+    config = base(
+        "inr_gan",
+        height=16,
+        width=16,
+        channels=1,
+        z_dim=8,
+        w_dim=8,
+        channel_base=64,
+        channel_max=8,
+        rank=2,
+        extra_layers=0,
+        mapping_layers=1,
+        input_resolution=8,
+        fine_from=16,
+    )
+    for embedding in (config.model.embedding_coarse, config.model.embedding_fine):
+        embedding.table = 4
+    config.discriminator.channel_base, config.discriminator.channel_max = 32, 8
+    config.train.batch_size, config.train.kimg, config.train.dtype = 8, 0.16, "float32"
+    config.data.source, config.data.mirror = "digits", False
+    config.log.metrics_kimg = config.log.grid_kimg = config.log.checkpoint_kimg = 0.08
+    config.log.grid_size = 4
+    config.update_from_flattened_dict({f"train.{key}": value for key, value in train.items()})
+    return parse(config)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_kept(tmp_path_factory):
+    """The runs of this module compile once."""
+    changes = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in changes}
+    for values in (changes, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is changes:
+            yield
+
+
+@pytest.fixture
+def source():
+    return open_source("digits", height=16, width=16, channels=1, labels=False)
+
+
+def test_no_waiting_and_no_second_compilation(source, tmp_path, monkeypatch):
+    """Arrays are read in a report, a grid and a save only; each phase is compiled once."""
+    reads, compiled = collections.Counter(), []
+    where, main_thread = ["before"], threading.get_ident()
+
+    def inside(owner, name):
+        plain = getattr(owner, name)
+
+        def wrapped(*args, **kwargs):
+            where.append(name)
+            try:
+                return plain(*args, **kwargs)
+            finally:
+                where.pop()
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    array = type(jnp.zeros(()))
+    value = array._value
+
+    def read(self):
+        if threading.get_ident() == main_thread:
+            reads[where[-1]] += 1
+        return value.fget(self)
+
+    def listen(event, duration, **about):
+        if "backend_compile" in event:
+            compiled.append((where[-1], about["fun_name"]))
+
+    monkeypatch.setattr(array, "_value", property(read))
+    for owner, name in ((Monitor, "report"), (Pictures, "generated"), (Checkpoints, "save")):
+        inside(owner, name)
+    inside(loop.Trainer, "iterate")
+    inside(loop, "_loop")
+    blocked = []
+    monkeypatch.setattr(jax, "block_until_ready", lambda x: blocked.append(x) or x)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        loop.train(tiny(), source, tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert reads["report"] > 0 and reads["generated"] > 0  # what is counted is there to count
+    assert reads["iterate"] == reads["_loop"] == 0
+    assert len(blocked) == 1  # after the first iteration, whose time was compilation
+    phases = [name for place, name in compiled if place == "iterate"]
+    assert sorted(phases) == ["jit(d_main)", "jit(d_r1)", "jit(finish)", "jit(g_main)"]
+    assert not [name for place, name in compiled if place == "_loop"]
+
+
+def test_what_was_learned_is_kept_when_an_image_cannot_be_read(source, tmp_path):
+    class Failing(type(source)):
+        """Fails at every image once it was asked for 60 of them."""
+
+        def __init__(self):
+            self.__dict__.update(source.__dict__)
+            self.asked = 0
+
+        def __getitem__(self, index):
+            self.asked += 1
+            if self.asked > 60:
+                raise UserError("photos/7.png cannot be read (gone): replace or remove it")
+            return super().__getitem__(index)
+
+    with pytest.raises(UserError, match="photos/7.png cannot be read"):
+        loop.train(tiny(), Failing(), tmp_path)
+    with Checkpoints(tmp_path / FOLDER, read_only=True) as checkpoints:
+        (step,) = checkpoints.steps()
+        assert checkpoints.metadata()["images"] == 8 * step > 0
+
+
+def test_a_last_checkpoint_that_was_not_saved_is_an_error(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_start", lambda *_: (None, 0, 0))
+    monkeypatch.setattr(loop, "_loop", lambda *_: (8, 1))
+    with pytest.raises(UserError, match="the last checkpoint is not in"):
+        loop.train(tiny(kimg=0.008), source, tmp_path)
+
+
+def test_speed_and_time_left_after_going_on(tmp_path, capsys, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("inr_gan_jax.monitor.time.perf_counter", lambda: clock[0])
+    monitor = Monitor(tmp_path, 10_000)
+    monitor.restart(6000)  # a run that goes on
+    assert "images_per_second" not in monitor.report(6000)
+    clock[0] += 10
+    with monitor.paused():
+        clock[0] += 1000
+    monitor.add([{"loss/g": np.float32(1.5)}, {"loss/d": np.float32(2.5)}])
+    assert monitor.report(7000)["images_per_second"] == 100
+    monitor.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "kimg 6.0/10  compiled  left ?  ",
+        "kimg 7.0/10  100 images/s  left 30s  G 1.500 D 2.500",
+    ]
