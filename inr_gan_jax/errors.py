@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 class UserError(Exception):
@@ -58,6 +58,7 @@ def run(
             message += " (see --help)"
         sys.exit(_report(message))
 
+    logging.set_verbosity(logging.WARNING)  # TFDS and orbax tell each step
     app.run(checked, flags_parser=parsed)
 
 

@@ -9,7 +9,7 @@ import re
 import traceback
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
@@ -99,7 +99,6 @@ MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 
 def main(_) -> None:
     """Runs the mode that the flags ask for."""
-    logging.set_verbosity(logging.WARNING)
     if CONFIG.value is None:
         raise UserError("give a configuration: --config=configs/digits.py")
     MODES[MODE.value]()

@@ -246,7 +246,7 @@ def _integers(values, name: str, end: int) -> np.ndarray:
     values = np.asarray(values)
     if values.size and values.dtype.kind not in "iu":
         raise ValueError(f"{name} must be whole numbers, not {values.dtype}")
-    if values.size and not (0 <= values.min() and values.max() < end):
+    if values.size and (values.min() < 0 or values.max() >= end):
         raise ValueError(f"{name} must be 0 to {end - 1}")
     return values.astype(np.int64)
 

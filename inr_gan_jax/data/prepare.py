@@ -22,7 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import BinaryIO
 
 import PIL
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from PIL import Image, ImageOps
 from tqdm import tqdm
@@ -282,7 +282,6 @@ def _define_flags() -> None:
 
 
 def _main(_) -> None:
-    logging.set_verbosity(logging.WARNING)  # TFDS tells each step.
     values = flags.FLAGS
     channels = values.channels and int(values.channels)
     fit = Fit(values.height, values.width, values.filter, values.crop, channels)

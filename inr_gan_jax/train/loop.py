@@ -263,7 +263,8 @@ def _open_workdir(workdir: epath.Path, config: Config, source: Source) -> str:
     record = {"identity": ours}
     if path.exists():
         record = _read_record(path)
-        theirs = record["identity"]
+        # A converted checkpoint is nobody's run yet: the first training makes it its own.
+        theirs = record["identity"] = record["identity"] or ours
         for key in [*ours, *(k for k in theirs if k not in ours)]:
             if ours.get(key) != theirs.get(key):
                 raise UserError(

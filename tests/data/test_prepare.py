@@ -254,8 +254,11 @@ def test_a_prepared_zip_that_was_changed_is_refused(make_folder, tmp_path):
     "arguments, expected",
     [
         (["--widht=8"], "error: Unknown command line flag 'widht'. Did you mean: width ?"),
-        (["--width=8", "--height=8"], "error: flag --source=None"),
-        (["--width=8", "--height=8", "--source=digits", "--dest=x.zip", "y"], "argument y: every"),
+        (["--width=8", "--height=8"], "error: --source is missing (see --help)"),
+        (
+            ["--width=8", "--height=8", "--source=digits", "--dest=x.zip", "y"],
+            "unexpected argument 'y': flags look",
+        ),
         (["--width=8", "--height=8", "--source=digits", "--dest=x"], "--dest=x must end in .zip"),
         (["--crop=middle"], "error: flag --crop=middle: value should be one of"),
     ],

@@ -1,5 +1,6 @@
 """`.inr` files: what is opened is what was saved, and foreign files are refused in one line."""
 
+import functools
 import json
 
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from models.test_inr import params_of, random_params, size_config
+from models import test_inr
+from models.test_inr import random_params, size_config
 
 import inr_gan_jax
 from inr_gan_jax.errors import UserError
@@ -15,6 +17,7 @@ from inr_gan_jax.models import inr
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.render.inr_file import KEY, open_image, open_images, save_images
 
+params_of = functools.cache(test_inr.params_of)
 FAMILIES = ("inr_gan", "inr_gan_bil", "inr_gan_fmm_sigmoid", "inr_gan_predicted_coords", "cips")
 
 
@@ -137,4 +140,3 @@ def test_foreign_files(params, tmp_path):
             open_image(path, index)
     with pytest.raises(UserError, match="hold float32 or bfloat16 numbers"):
         save_images(path, params, "float16")
-

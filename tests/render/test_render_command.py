@@ -1,7 +1,10 @@
 """`render` and `generate` as a user types them: the examples of --help, and every mistake."""
 
+import ast
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,46 +30,69 @@ def here(tmp_path_factory) -> Path:
     return folder
 
 
+# A start takes seconds, so one process runs many commands, with flags parsed as at a start.
+MANY = """
+import contextlib, importlib, io, json, sys
+from absl import flags
+from inr_gan_jax.errors import reports_user_errors
+command, results = importlib.import_module(sys.argv[1]), []
+for arguments in json.load(sys.stdin):
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = reports_user_errors(command.main)(flags.FLAGS(["command", *arguments]))
+    results.append([code, out.getvalue(), error.getvalue()])
+print(json.dumps(results))
+"""
+
+
 @pytest.fixture(scope="module")
-def shell(here, tmp_path_factory):
-    """shell(command) -> the finished command, typed in `here`."""
-    cache = str(tmp_path_factory.mktemp("cache"))
+def python(here, tmp_path_factory):
+    """python(*arguments, input=...) -> the finished process, in the folder `here`."""
     changes = {
         "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
 
-    def run(command: str) -> subprocess.CompletedProcess:
-        command = re.sub(r"^python ", f"{sys.executable} ", command)
-        env = os.environ | changes
-        return subprocess.run(
-            command, shell=True, cwd=here, env=env, capture_output=True, text=True
-        )
+    def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+        options |= {"cwd": here, "env": os.environ | changes, "capture_output": True, "text": True}
+        return subprocess.run([sys.executable, *arguments], **options)
 
     return run
 
 
-def examples(module: str) -> list[str]:
-    """The commands that a module's --help shows."""
-    path = ROOT / "inr_gan_jax" / module
-    text = re.match(r'"""(.*?)"""', path.read_text(), re.DOTALL)[1].replace("\\\\", "\\")
-    text = text.replace("\\\n", " ")
-    return re.findall(r"^    (python -m inr_gan_jax\..*)$", text, re.MULTILINE)
+@pytest.fixture(scope="module")
+def many(python):
+    """many(module, [arguments, ...]) -> [(exit code, what it said, its errors), ...]."""
+
+    def run(module: str, commands: list[list[str]]) -> list[tuple[int, str, str]]:
+        done = python("-c", MANY, f"inr_gan_jax.{module}", input=json.dumps(commands))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def examples(name: str) -> list[list[str]]:
+    """The arguments of the commands that --help of `python -m inr_gan_jax.name` shows."""
+    module = ROOT / "inr_gan_jax" / name
+    text = (module / "__main__.py" if module.is_dir() else module.with_suffix(".py")).read_text()
+    text = ast.get_docstring(ast.parse(text)).replace("\\\n", " ")
+    commands = re.findall(rf"^    python -m inr_gan_jax\.{name} (.*)$", text, re.MULTILINE)
+    return [shlex.split(command) for command in commands]
 
 
 @pytest.fixture(scope="module")
-def said(shell, here) -> list[str]:
+def said(many) -> list[str]:
     """What the examples of `render` print."""
-    lines = []
-    for command in examples("render/__main__.py"):
-        done = shell(command)
-        assert done.returncode == 0, command + done.stderr
-        lines.append(done.stdout.strip())
-    return lines
+    done = many("render.__main__", examples("render"))
+    assert [code for code, _, _ in done] == [0] * 5, done
+    return [out.strip() for _, out, _ in done]
 
 
 def image_of(here, seed, **options):
@@ -107,12 +133,9 @@ def test_examples_of_render_work_as_printed(said, here):
         assert picture.size == (1000 - 3 * 254 + 1,) * 2
 
 
-def test_examples_of_generate_work_as_printed(shell, here):
-    commands = examples("generate.py")
-    assert len(commands) == 3
-    for command in commands:
-        done = shell(command)
-        assert done.returncode == 0, command + done.stderr
+def test_examples_of_generate_work_as_printed(many, here):
+    done = many("generate", examples("generate"))
+    assert [code for code, _, _ in done] == [0] * 3, done
     assert len(list((here / "out").glob("*.png"))) == 16
     assert np.load(here / "out" / "images.npy").shape == (2, 16, 16, 1)
     view = {"window": (-1, 0, 1, 1), "superres_from": 1, "density": np.inf, "samples": 4}
@@ -122,8 +145,15 @@ def test_examples_of_generate_work_as_printed(shell, here):
             assert_near(np.asarray(picture), expected)
 
 
-def test_every_mistake_is_one_line(shell, said):
-    """One process each would take minutes: the command is called again and again in one."""
+def assert_refused(done: list, expected: list[str]) -> None:
+    """Exit code 2, and one line that says what is wrong; warnings of others apart."""
+    for (code, out, errors), words in zip(done, expected, strict=True):
+        lines = [line for line in errors.splitlines() if not re.match(r"[IW]\d{4} ", line)]
+        assert code == 2 and not out and len(lines) == 1, errors
+        assert lines[0].startswith("error: ") and words in lines[0], lines
+
+
+def test_every_mistake_is_one_line(many, said):
     mistakes = {
         "--seed=1 --dest=x.png": "give --checkpoint=DIR or --image=x.inr",
         "--image=many.inr --seed=1 --dest=x.png": "--seed goes with --checkpoint",
@@ -150,48 +180,52 @@ def test_every_mistake_is_one_line(shell, said):
         "--image=many.inr --tile=20 --dest=x.tif": "multiple of 16 pixels a side, not 20",
         "--image=many.inr --size=99999x99999 --dest=x.png": ".tif and .dzi are written tile by",
     }
-    code = (
-        "import sys\\n"
-        "from absl import flags\\n"
-        "from inr_gan_jax.errors import reports_user_errors\\n"
-        "from inr_gan_jax.render import __main__ as command\\n"
-        f"for line in {list(mistakes)!r}:\\n"
-        "    flags.FLAGS.unparse_flags()\\n"
-        "    for name in flags.FLAGS: flags.FLAGS[name].unparse()\\n"
-        "    flags.FLAGS(['render', *line.split()])\\n"
-        "    print(reports_user_errors(command.main)([]), file=sys.stderr)\\n"
-    ).replace("\\n", "\n")
-    done = shell(f"cat > mistakes.py <<'END'\n{code}\nEND\npython mistakes.py")
-    said = [line for line in done.stderr.splitlines() if not re.match(r"[IW]\d{4} ", line)]
-    assert done.returncode == 0, done.stderr
-    assert len(said) == 2 * len(mistakes), done.stderr
-    for message, code, expected in zip(said[::2], said[1::2], mistakes.values(), strict=True):
-        assert message.startswith("error: ") and expected in message and code == "2", message
+    done = many("render.__main__", [line.split() for line in mistakes])
+    assert_refused(done, list(mistakes.values()))
 
 
 @pytest.mark.parametrize(
-    "flags, expected",
-    [
-        ("", "flag --dest=None" if False else "--dest is missing"),
-        ("--dest=x.png --align=top --image=many.inr", "--align"),
-    ],
+    "arguments, expected",
+    [([], "--dest is missing"), (["--dest=x.png", "--align=top"], "--align")],
 )
-def test_flags_that_do_not_parse(flags, expected, shell):
-    done = shell(f"python -m inr_gan_jax.render {flags}")
+def test_flags_that_do_not_parse(arguments, expected, python):
+    done = python("-m", "inr_gan_jax.render", *arguments)
     assert done.returncode == 2 and expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "flags, expected",
-    [
-        ("--checkpoint=runs/baseline --size=32x32", "is no coordinate function"),
-        ("--checkpoint=runs/digits --size=32x", "--size=32x must be WIDTHxHEIGHT"),
-        ("--checkpoint=runs/digits --size=99999x99999", "python -m inr_gan_jax.render writes one"),
-        ("--checkpoint=runs/digits --samples=2", "samples = 2 is no square number"),
-    ],
-)
-def test_views_that_generate_refuses(flags, expected, shell, here):
-    done = shell(f"python -m inr_gan_jax.generate --seeds=1 --outdir=refused {flags}")
-    assert done.returncode == 2 and expected in done.stderr.splitlines()[-1]
+def test_views_that_generate_refuses(many, here):
+    mistakes = {
+        "--checkpoint=runs/baseline --size=32x32": "is no coordinate function",
+        "--checkpoint=runs/digits --size=32x": "--size=32x must be WIDTHxHEIGHT",
+        "--checkpoint=runs/digits --size=99999x99999": "python -m inr_gan_jax.render writes one",
+        "--checkpoint=runs/digits --samples=2": "samples = 2 is no square number",
+    }
+    common = ["--seeds=1", "--outdir=refused"]
+    baseline = ["--checkpoint=runs/baseline", "--seeds=1", "--outdir=baseline"]
+    *done, plain = many("generate", [*([*line.split(), *common] for line in mistakes), baseline])
+    assert_refused(done, list(mistakes.values()))
     assert not (here / "refused").exists()
+    assert plain[0] == 0 and (here / "baseline" / "seed0001.png").exists()
+
+
+def test_stopping_says_how_to_go_on(python, said, here):
+    """A signal in the middle of a pyramid; the same command ends it."""
+    slowly = (
+        "import runpy, sys\n"
+        "from inr_gan_jax.render import deep_zoom\n"
+        "encode = deep_zoom.encode\n"
+        "def stop(*a):\n"
+        "    deep_zoom.encode = encode\n"
+        "    raise KeyboardInterrupt\n"
+        "deep_zoom.encode = stop\n"
+        "sys.argv = ['render', *sys.argv[1:]]\n"
+        "runpy.run_module('inr_gan_jax.render', run_name='__main__', alter_sys=True)\n"
+    )
+    arguments = ["--image=many.inr", "--size=16x16", "--dest=stopped.dzi"]
+    done = python("-c", slowly, *arguments)
+    assert done.returncode == 130
+    assert "stopped.dzi is not complete: the same command goes on" in done.stderr
+    assert not (here / "stopped.dzi").exists()
+    done = python("-m", "inr_gan_jax.render", *arguments)
+    assert done.returncode == 0 and done.stdout.startswith("stopped.dzi: 16x16")
