@@ -6,11 +6,10 @@ SHA-256 of every other file. orbax restores flipped bits silently; the manifest 
 written last, by one rename: a folder without it is unfinished.
 """
 
-import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -20,10 +19,11 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from inr_gan_jax import manifest
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.manifest import MANIFEST
 
 FOLDER = "checkpoints"  # inside a workdir
-MANIFEST = "manifest.json"
 PARTS = ("model", "training")
 _NONE, _DAMAGED = -1, -2  # what process 0 may tell the others in place of a step
 _TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax has not committed
@@ -188,7 +188,7 @@ class Checkpoints:
         return next((s for s in reversed(candidates) if self._is_intact(s, part)), _DAMAGED)
 
     def _is_intact(self, step: int, part: str) -> bool:
-        damage = _find_damage(self.directory / str(step), part)
+        damage = manifest.find_damage(self.directory / str(step), part)
         if damage:
             logging.warning("checkpoint %s is damaged: %s", self.directory / str(step), damage)
         return damage is None
@@ -198,7 +198,7 @@ class Checkpoints:
         try:
             self._orbax.wait_until_finished()
             if _is_primary():
-                _write_manifest(self.directory / str(step))
+                manifest.write(self.directory / str(step))
         except Exception as error:  # tensorstore reports a full disk as a ValueError
             self._report_failed(step, error)
         else:
@@ -258,11 +258,18 @@ def _absolute(path: epath.PathLike) -> epath.Path:
 
 
 def _attempt(delete: Callable[..., None], *args) -> None:
-    """Runs a deletion whose failure must not stop a run."""
-    try:
-        delete(*args)
-    except OSError as error:
-        logging.error("cannot delete: %s", error)
+    """Runs a deletion whose failure must not stop a run.
+
+    Repeated for a while: threads of a save that failed may still be writing into what is deleted.
+    """
+    for patience in (0.1, 0.5, 2.0, None):
+        try:
+            return delete(*args)
+        except OSError as error:
+            if patience is None:
+                logging.error("cannot delete: %s", error)
+            else:
+                time.sleep(patience)
 
 
 def _is_primary() -> bool:
@@ -280,55 +287,6 @@ def _step_folders(directory: epath.Path) -> Iterator[epath.Path]:
 def _remove(folder: epath.Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # first: half a folder is no checkpoint
     folder.rmtree()
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    for path in folder.iterdir():  # epath has no recursive glob
-        if path.is_dir():
-            yield from _files(path)
-        else:
-            yield path
-
-
-def _digest(path: epath.Path) -> dict[str, int | str]:
-    sha, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            sha.update(chunk)
-            size += len(chunk)
-    return {"size": size, "sha256": sha.hexdigest()}
-
-
-def _write_manifest(folder: epath.Path) -> None:
-    """Writes {relative path: {size in bytes, sha256}} of all files in one atomic step."""
-    names = sorted(p.relative_to(folder).as_posix() for p in _files(folder))
-    with ThreadPoolExecutor(4) as pool:
-        digests = pool.map(lambda name: _digest(folder / name), names)
-        manifest = dict(zip(names, digests, strict=True))
-    temporary = folder / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1))
-    temporary.replace(folder / MANIFEST)
-
-
-def _find_damage(folder: epath.Path, part: str) -> str | None:
-    """Says how the files under `part` differ from the manifest; None: not at all."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        return f"{MANIFEST} is unreadable ({error})"
-    if not isinstance(manifest, dict):
-        return f"{MANIFEST} is no manifest"
-
-    def compare(name: str) -> str | None:
-        try:
-            found = _digest(folder / name)
-        except OSError as error:
-            return f"{name} is missing or unreadable ({type(error).__name__})"
-        return None if found == manifest[name] else f"{name} is not what was written"
-
-    with ThreadPoolExecutor(4) as pool:
-        damages = pool.map(compare, (name for name in manifest if name.startswith(part)))
-        return next(filter(None, damages), None)
 
 
 def _check_same_leaves(wanted: Any, saved: Any, folder: epath.Path) -> None:

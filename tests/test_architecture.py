@@ -79,7 +79,7 @@ def test_configdict_and_flags_stop_at_the_border():
 def test_files_and_functions_stay_readable():
     for module, path in MODULES.items():
         text = path.read_text()
-        assert len(text.splitlines()) < 360, f"{module}: two ideas share a room"
+        assert len(text.splitlines()) <= 350, f"{module}: two ideas share a room"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 length = node.end_lineno - node.lineno

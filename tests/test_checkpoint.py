@@ -239,7 +239,7 @@ def test_newest_are_kept_and_no_damaged_one_is_counted(tmp_path):
 
 def test_the_old_go_only_after_the_new_manifest(tmp_path, monkeypatch):
     save_steps(tmp_path, [1])
-    monkeypatch.setattr(checkpoint, "_write_manifest", lambda _: 1 / 0)
+    monkeypatch.setattr(checkpoint.manifest, "write", lambda _: 1 / 0)
     with captured_log("ERROR") as errors, Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(2, make_state(2), {})
     assert os.listdir(tmp_path) == ["1"]
@@ -296,7 +296,7 @@ SAVE = """
     checkpoints.save(1, state, {})
     checkpoints.wait()
     if sys.argv[2] == "before manifest":
-        checkpoint._write_manifest = lambda folder: (print("now", flush=True), time.sleep(60))
+        checkpoint.manifest.write = lambda folder: (print("now", flush=True), time.sleep(60))
     checkpoints.save(2, state, {})
     if sys.argv[2] == "while writing":
         print("now", flush=True)

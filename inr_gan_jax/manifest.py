@@ -1,0 +1,59 @@
+"""A folder's manifest: the size and SHA-256 of every file in it, written last, by one rename."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from etils import epath
+
+MANIFEST = "manifest.json"
+
+
+def write(folder: epath.Path) -> None:
+    """Writes {relative path: {size in bytes, sha256}} of all files in one atomic step."""
+    names = sorted(p.relative_to(folder).as_posix() for p in _files(folder))
+    with ThreadPoolExecutor(4) as pool:
+        digests = pool.map(lambda name: _digest(folder / name), names)
+        manifest = dict(zip(names, digests, strict=True))
+    temporary = folder / f"{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=1))
+    temporary.replace(folder / MANIFEST)
+
+
+def find_damage(folder: epath.Path, part: str) -> str | None:
+    """Says how the files under `part` differ from the manifest; None: not at all."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        return f"{MANIFEST} is unreadable ({error})"
+    if not isinstance(manifest, dict):
+        return f"{MANIFEST} is no manifest"
+
+    def compare(name: str) -> str | None:
+        try:
+            found = _digest(folder / name)
+        except OSError as error:
+            return f"{name} is missing or unreadable ({type(error).__name__})"
+        return None if found == manifest[name] else f"{name} is not what was written"
+
+    with ThreadPoolExecutor(4) as pool:
+        damages = pool.map(compare, (name for name in manifest if name.startswith(part)))
+        return next(filter(None, damages), None)
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+    for path in folder.iterdir():  # epath has no recursive glob
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _digest(path: epath.Path) -> dict[str, int | str]:
+    sha, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            sha.update(chunk)
+            size += len(chunk)
+    return {"size": size, "sha256": sha.hexdigest()}
