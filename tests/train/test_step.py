@@ -97,7 +97,7 @@ def assert_close(got, want, tolerance):
     ids=lambda value: getattr(value, "name", value),
 )
 def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
-    """One batch on one device equals the same in halves on two (one phase also in halves on one)."""
+    """One batch on one device equals the same in halves on two (a phase also in halves on one)."""
     config = tiny(family)
     whole = trainer_of(config)
     state = settled(whole)
