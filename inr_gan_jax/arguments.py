@@ -3,6 +3,8 @@
 import math
 import re
 
+import numpy as np
+
 from inr_gan_jax.errors import UserError
 
 MOST = 10_000_000  # seeds at once
@@ -49,3 +51,19 @@ def view_options(size: str | None, window: str | None, **others) -> dict:
     if window is not None:
         options["window"] = parse_window(window)
     return options
+
+
+def parse_class(model, seeds: list[int], class_index: int | None) -> np.ndarray | None:
+    """Classes `[n]`, one per seed: `class_index` for all, or drawn as the training data has them.
+
+    None for an unconditional model; UserError where the index does not fit the model.
+    """
+    if not model.num_classes:
+        if class_index is not None:
+            raise UserError("--class_index: this model is not class-conditional")
+        return None
+    if class_index is None:
+        return model.classes(seeds)
+    if not 0 <= class_index < model.num_classes:
+        raise UserError(f"--class_index={class_index} must be 0 to {model.num_classes - 1}")
+    return np.full(len(seeds), class_index)

@@ -20,7 +20,7 @@ from absl import flags
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.arguments import parse_seeds, view_options
+from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
 from inr_gan_jax.errors import UserError, run
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
@@ -72,19 +72,6 @@ def _read_latents(path: str, z_dim: int) -> np.ndarray:
     return z
 
 
-def _classes(model, seeds: list[int]) -> np.ndarray | None:
-    """Classes `[n]`, one per seed; UserError if --class_index does not fit the model."""
-    if not model.num_classes:
-        if CLASS.value is not None:
-            raise UserError("--class_index: this model is not class-conditional")
-        return None
-    if CLASS.value is None:
-        return model.classes(seeds)
-    if not 0 <= CLASS.value < model.num_classes:
-        raise UserError(f"--class_index={CLASS.value} must be 0 to {model.num_classes - 1}")
-    return np.full(len(seeds), CLASS.value)
-
-
 def main(_) -> None:
     """Parses flags, generates in batches, writes."""
     if (SEEDS.value is None) == (LATENTS.value is None):
@@ -112,7 +99,7 @@ def main(_) -> None:
         seeds = list(range(len(z)))
     else:
         z, name = model.latents(seeds), "seed"
-    classes = _classes(model, seeds)
+    classes = parse_class(model, seeds, CLASS.value)
     made = _views(model, z, classes, view) if view else _batches(model, z, classes)
     outdir = epath.Path(OUTDIR.value).expanduser()
     try:

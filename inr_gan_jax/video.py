@@ -21,7 +21,7 @@ from absl import flags, logging
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.arguments import parse_seeds, view_options
+from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
 from inr_gan_jax.errors import UserError, run
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
@@ -115,19 +115,6 @@ def _target(path: str, kinds: dict) -> tuple[epath.Path, str]:
     return target, kinds[target.suffix.lower()]
 
 
-def _classes(model, seeds: list[int]) -> np.ndarray | None:
-    """Classes `[n]`, one per seed; UserError if --class_index does not fit the model."""
-    if not model.num_classes:
-        if CLASS.value is not None:
-            raise UserError("--class_index: this model is not class-conditional")
-        return None
-    if CLASS.value is None:
-        return model.classes(seeds)
-    if not 0 <= CLASS.value < model.num_classes:
-        raise UserError(f"--class_index={CLASS.value} must be 0 to {model.num_classes - 1}")
-    return np.full(len(seeds), CLASS.value)
-
-
 def _size(model, options: dict) -> tuple[int, int]:
     """(width, height) of an image."""
     shape = model.config.model
@@ -137,7 +124,7 @@ def _size(model, options: dict) -> tuple[int, int]:
 def _between(model, seeds: list[int], options: dict):
     from inr_gan_jax.render.between import Between
 
-    classes = _classes(model, seeds)
+    classes = parse_class(model, seeds, CLASS.value)
     if SPACE.value == "latent" and classes is not None and len(set(classes.tolist())) > 1:
         raise UserError(
             f"--space=latent has nothing between the classes {sorted(set(classes.tolist()))} of "
@@ -167,7 +154,7 @@ def _zoom(model, point: tuple, factor: float, options: dict) -> Iterator[np.ndar
     if not 1 < factor <= deepest:
         raise UserError(f"--zoom: the factor must be above 1 and at most {deepest:.0f}")
     windows = zoom_windows(window, point, factor, FRAMES.value, back=LOOP.value)
-    classes = _classes(model, [SEED.value])
+    classes = parse_class(model, [SEED.value], CLASS.value)
     image = model.image(
         SEED.value, classes=None if classes is None else classes[0], truncation=TRUNCATION.value
     )

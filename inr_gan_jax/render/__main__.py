@@ -20,7 +20,7 @@ import sys
 import numpy as np
 from absl import flags
 
-from inr_gan_jax.arguments import parse_seeds, view_options
+from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
 from inr_gan_jax.errors import UserError, run
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.")
@@ -103,9 +103,7 @@ def _generated(seeds: list[int]):
     model, made = load(CHECKPOINT.value), []
     for start in range(0, len(seeds), BATCH):
         some = seeds[start : start + BATCH]
-        classes = CLASS.value
-        if classes is None and model.num_classes:
-            classes = model.classes(some)
+        classes = parse_class(model, some, CLASS.value)
         ws = model.styles(seeds=some, classes=classes, truncation=TRUNCATION.value)
         made.append(model.inr(ws))
     image = jax.tree.map(lambda *parts: np.concatenate(parts), *(some.image for some in made))
