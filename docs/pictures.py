@@ -23,7 +23,7 @@ def main() -> None:
         {"superres_from": 2},
         {},
         {"superres_from": 0, "density": math.inf},
-        {"superres_from": 0, "density": math.inf, "window": (-0.4, -0.1, 0.1, 0.4)},
+        {"superres_from": 0, "density": math.inf, "window": (-0.9, -0.9, 0.1, 0.1)},
         {"superres_from": 0, "density": math.inf, "window": (-2, -2, 2, 2)},
     ]
     pictures = np.stack([to_uint8(image.render(192, 192, **view)) for view in views])
