@@ -161,3 +161,18 @@ def test_speed_and_time_left_after_going_on(tmp_path, capsys, monkeypatch):
         "kimg 6.0/10  compiled  left ?  ",
         "kimg 7.0/10  100 images/s  left 30s  G 1.500 D 2.500",
     ]
+
+
+def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, monkeypatch):
+    """Measured at the first start, said, and kept: a run that goes on computes as it did before."""
+    config = tiny(dtype="bfloat16")
+    monkeypatch.setattr(loop.devices, "quicker_dtype", lambda: "float32")
+    assert loop._open_workdir(tmp_path / "slow", config, source) == "float32"
+    monkeypatch.setattr(loop.devices, "quicker_dtype", lambda: "bfloat16")
+    assert loop._open_workdir(tmp_path / "slow", config, source) == "float32"
+    assert loop._open_workdir(tmp_path / "quick", config, source) == "bfloat16"
+    assert loop._open_workdir(tmp_path / "exact", tiny(dtype="float32"), source) == "float32"
+    said = []
+    monitor = type("Said", (), {"say": staticmethod(said.append)})
+    loop._announce(monitor, loop.Trainer(config, (), dtype="float32"), source, tmp_path)
+    assert any("multiplies float32 sooner than bfloat16: float32 is used" in line for line in said)

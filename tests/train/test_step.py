@@ -275,3 +275,18 @@ def test_random_keys_depend_on_seed_phase_and_count_alone():
     np.testing.assert_array_equal(first, draw(settled(trainer_of(tiny())), Phase.G_MAIN))
     assert not np.allclose(first, draw(state, Phase.D_MAIN))
     assert not np.allclose(first, draw(state.replace(iteration=np.int32(8)), Phase.G_MAIN))
+
+
+def test_bfloat16_compute_stays_near_float32():
+    state, batch = settled(trainer_of(tiny())), real_batch()
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        mesh = make_mesh(jax.devices()[:1])
+        trainer = Trainer(tiny(), [5, 1, 2], dtype=dtype, mesh=mesh)
+        step = jax.jit(trainer.steps.function(Phase.D_MAIN))
+        after, metrics = step(on(trainer, state), to_devices(mesh, batch))
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(after.d)} == {"float32"}
+        found[dtype] = {k: float(v) for k, v in metrics.items() if not k.endswith("sign")}
+    assert found["bfloat16"] != found["float32"]
+    for key, value in found["float32"].items():
+        assert found["bfloat16"][key] == pytest.approx(value, rel=0.05, abs=0.05)
