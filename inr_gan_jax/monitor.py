@@ -65,6 +65,7 @@ class SummaryWriter:
         self._records.write(event.SerializeToString())
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Numbers by tag, at an image count."""
         values = [Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()]
         self._write(Event(step=step, summary=Summary(value=values)))
 
@@ -84,6 +85,7 @@ class SummaryWriter:
         self._write(Event(step=step, summary=Summary(value=values)))
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Markdown by tag."""
         values = []
         for tag, text in texts.items():
             metadata = create_summary_metadata(display_name=tag, description="")
@@ -92,14 +94,17 @@ class SummaryWriter:
         self._write(Event(step=step, summary=Summary(value=values)))
 
     def write_hparams(self, hparams: Mapping[str, object]) -> None:
+        """The configuration as a table."""
         rows = "\n".join(f"| {key} | {value} |" for key, value in hparams.items())
         self.write_texts(0, {"config": f"| key | value |\n| --- | --- |\n{rows}"})
 
     def flush(self) -> None:
+        """Makes what was written visible to readers."""
         if self._file is not None:
             self._file.flush()
 
     def close(self) -> None:
+        """Ends the file."""
         if self._file is not None:
             self._file.close()
 

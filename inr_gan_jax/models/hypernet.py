@@ -32,9 +32,11 @@ class FmmHead(nnx.Module):
         self.rank = rank
 
     def shared(self) -> dict:
+        """{"w": {"weight": [out, in], "bias": [out]}}."""
         return {"w": {"weight": self.weight[...], "bias": self.bias[...]}}
 
     def image(self, w_bw: jax.Array) -> dict:
+        """Styles `[B, w_dim]` -> {"w": {"a": [B, out, k], "b": [B, k, in]}}."""
         outputs, inputs = self.weight.shape
         a, b = jnp.split(self.affine(w_bw), [self.rank * outputs], axis=-1)
         return {
@@ -53,9 +55,11 @@ class StyleHead(nnx.Module):
         self.gain = 1.0 if layer.modulation == "style_demod" else inputs**-0.5
 
     def shared(self) -> dict:
+        """{"w": {"weight": [out, in], "bias": [out]}}."""
         return {"w": {"weight": self.weight[...], "bias": self.bias[...]}}
 
     def image(self, w_bw: jax.Array) -> dict:
+        """Styles `[B, w_dim]` -> {"w": {"style": [B, in]}}."""
         return {"w": {"style": self.affine(w_bw) * self.gain}}
 
 
@@ -78,10 +82,12 @@ class EmbeddingHead(nnx.Module):
         self.embedding = embedding
 
     def shared(self) -> dict:
+        """Bases `[n, 2]` and table `[C, h, w]`, those that there are."""
         names = {"random": "random", "shared": "shared_basis", "table": "table"}
         return {key: getattr(self, name)[...] for key, name in names.items() if hasattr(self, name)}
 
     def image(self, w_bw: jax.Array) -> dict:
+        """Styles `[B, w_dim]` -> predicted {"basis": [B, n, 2], "phase": [B, n]}, if any."""
         n = self.embedding.predicted
         if not n:
             return {}
@@ -154,6 +160,7 @@ class SharedBlock(nnx.Module):
                 setattr(self, f"{layer.name}_{part}", weight)
 
     def shared(self, block: Block) -> dict:
+        """{layer: {part: {"weight": [out, in]}}}."""
         return {
             layer.name: {
                 part: {"weight": getattr(self, f"{layer.name}_{part}").weight[...]}

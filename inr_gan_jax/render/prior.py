@@ -109,6 +109,7 @@ class Fits:
 
     @property
     def psnr(self) -> np.ndarray:
+        """Of each fit, in dB, for images in [-1, 1]: `[n]`."""
         return 10 * np.log10(4 / np.maximum(self.error, 1e-12))
 
 

@@ -32,6 +32,7 @@ class TrainState:
     images: jax.Array
 
     def replace(self, **changes) -> "TrainState":
+        """The same state with other arrays in the named fields."""
         return dataclasses.replace(self, **changes)
 
 
