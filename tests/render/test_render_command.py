@@ -162,7 +162,7 @@ def test_every_mistake_is_one_line(many, said):
         "--checkpoint=runs/digits --seed=-1 --dest=x.png": "'-1' is no seed",
         "--checkpoint=runs/digits --seeds=0-3 --dest=x.png": "x.png holds one image, only .inr",
         "--checkpoint=nowhere --seed=1 --dest=x.png": "nowhere: no such folder",
-        "--checkpoint=runs/digits --seed=1 --class_index=10 --dest=x.png": "--class_index=10 must be 0 to 9",
+        "--checkpoint=runs/digits --seed=1 --class_index=10 --dest=x.png": "=10 must be 0 to 9",
         "--checkpoint=runs/baseline --seed=1 --dest=x.png": "is no coordinate function",
         "--checkpoint=runs/digits --seed=1 --size=9x9 --dest=x.inr": "the image itself: no --size",
         "--image=three.png --dest=x.png": "three.png is no .inr file",
