@@ -2,7 +2,7 @@
 
 Command:   python -m inr_gan_jax.main --config=configs/digits.py   (or: make quickstart)
 Data:      1,797 grey images of 10 classes that scikit-learn carries; nothing to download.
-Hardware:  2 CPU cores, about 5 minutes.
+Hardware:  2 CPU cores, about 4 minutes.
 Published: no score; this is an example.
 """
 
@@ -25,12 +25,13 @@ def get_config():
     model.embedding_fine.random = 16
     config.discriminator.channel_base, config.discriminator.channel_max = 256, 32
     config.discriminator.mapping_layers = 2
-    config.train.kimg = 100
+    config.train.kimg = 200
     config.train.batch_size = 32
     config.train.r1_gamma = 1.0
+    config.train.dtype = "float32"  # twice as quick as bfloat16 on CPUs measured so far
     config.train.ema_kimg = 1.0
-    config.log.metrics_kimg = 2
-    config.log.grid_kimg = 10
+    config.log.metrics_kimg = 4
+    config.log.grid_kimg = 20
     config.log.checkpoint_kimg = 50
     config.log.grid_size = 80
     return config
