@@ -18,14 +18,10 @@ from inr_gan_jax.models import mapping
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def _trees(model: Model) -> tuple[dict, dict, jax.Array]:
-    return model._params, model._buffers, model.w_avg
-
-
 def arrays_of(model: Model) -> dict[str, np.ndarray]:
     """Parameters, buffers and `w_avg` of the averaged generator under dotted names."""
-    params, buffers, w_avg = _trees(model)
-    flat = {**traverse_util.flatten_dict(params, sep="."), "w_avg": w_avg}
+    params, buffers = model.arrays
+    flat = {**traverse_util.flatten_dict(params, sep="."), "w_avg": model.w_avg}
     return jax.tree.map(np.asarray, flat | traverse_util.flatten_dict(buffers, sep="."))
 
 
@@ -57,7 +53,7 @@ def write_stablehlo(model: Model, dest: epath.PathLike) -> None:
 
 def exported(model: Model) -> export.Exported:
     """The function of `write_stablehlo`, its parameters baked in, lowered for all platforms."""
-    params, buffers, w_avg = jax.tree.map(jnp.asarray, _trees(model))
+    params, buffers, w_avg = jax.tree.map(jnp.asarray, (*model.arrays, model.w_avg))
 
     def image(z_z, *rest):
         *classes, truncation = rest

@@ -1,7 +1,6 @@
 """Many frames of one size: planned together, so that they compile once, and encoded."""
 
 import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.render.image import TILE, WHOLE, ContinuousImage, View
+from inr_gan_jax.render.image import ContinuousImage, View, tile_side
 from inr_gan_jax.render.plan import Axis
 
 Plans = dict[tuple[View, int], tuple[list[Axis], list[Axis]]]
@@ -41,8 +40,7 @@ def plan(image: ContinuousImage, views: Iterable[View]) -> Plans:
     """
     plans: Plans = {}
     for view in views:
-        whole = max(view.width, view.height) * math.isqrt(view.samples) <= WHOLE
-        tile = max(view.width, view.height) if whole else TILE
+        tile = tile_side(view)
         plans[view, tile] = image._axis_tiles(view, tile)
     for side in (0, 1):
         axes = [axis for sides in plans.values() for axis in sides[side]]

@@ -91,11 +91,8 @@ class ContinuousImage:
     def render(self, width: int | None = None, height: int | None = None, **view) -> np.ndarray:
         """The image at any size (default: native) and window: `[height, width, C]`."""
         view = self.view(width, height, **view)
-        if max(view.width, view.height) * math.isqrt(view.samples) <= WHOLE:
-            (_, _, pixels), *_ = self._tiles(view, max(view.width, view.height))
-            return pixels
         picture = np.empty((view.height, view.width, self.channels), np.float32)
-        for row, column, pixels in self._tiles(view, TILE):
+        for row, column, pixels in self._tiles(view, tile_side(view)):
             picture[row : row + pixels.shape[0], column : column + pixels.shape[1]] = pixels
         return picture
 
@@ -270,6 +267,12 @@ class ContinuousImage:
     @functools.cached_property
     def _deviations(self) -> dict | None:
         return native_deviations(self.params)
+
+
+def tile_side(view: View) -> int:
+    """Pixels a side of the tiles that `render` makes a view of: one tile if it is small."""
+    side = max(view.width, view.height)
+    return side if side * math.isqrt(view.samples) <= WHOLE else TILE
 
 
 def _exact(value: float) -> Fraction:

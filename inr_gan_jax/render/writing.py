@@ -54,10 +54,12 @@ class Journal:
             return None
 
     def write(self, done: int) -> None:
+        """Notes that `done` tiles are finished."""
         with replaced(self._path) as file:
             file.write(json.dumps({"render": self._identity, "done": done}, indent=1).encode())
 
     def remove(self) -> None:
+        """The file is whole: no journal is needed."""
         self._path.unlink(missing_ok=True)
 
 

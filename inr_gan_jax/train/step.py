@@ -91,7 +91,7 @@ class Steps:
 
     def g_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Mean softplus(-D(G(z))), with style mixing."""
-        inputs = self._latents(state, Phase.G_MAIN, self.recipe.batch_size, mixing=True)
+        inputs = self._latents(state, Phase.G_MAIN, self.recipe.batch_size)
 
         def loss(g, inputs):
             images, w = self._generate(g, state, inputs)
@@ -107,8 +107,8 @@ class Steps:
     def g_path(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Path-length regularisation on half a batch (Karras et al. 2020, section 3.2)."""
         r, config = self.recipe, self.networks.generator_config
-        size = self._path_batch()
-        inputs = self._latents(state, Phase.G_PATH, size, mixing=True)
+        size = r.batch_size // 2
+        inputs = self._latents(state, Phase.G_PATH, size)
         shape = (size, config.height, config.width, config.channels)
         key = jax.random.fold_in(self._key(state, Phase.G_PATH), 1)
         inputs["cotangent"] = self._split(
@@ -144,7 +144,7 @@ class Steps:
 
     def d_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Logistic loss of D; with `r1_interval = 0` R1 is a part of it at every step."""
-        inputs = self._latents(state, Phase.D_MAIN, self.recipe.batch_size, mixing=True)
+        inputs = self._latents(state, Phase.D_MAIN, self.recipe.batch_size)
         inputs |= self._real(batch)
 
         def loss(d, inputs):
@@ -198,10 +198,7 @@ class Steps:
         key = jax.random.fold_in(jax.random.key(self.recipe.seed), 2 + phase)
         return jax.random.fold_in(key, state.iteration)
 
-    def _path_batch(self) -> int:
-        return self.recipe.batch_size // 2
-
-    def _latents(self, state: TrainState, phase: Phase, size: int, *, mixing: bool) -> dict:
+    def _latents(self, state: TrainState, phase: Phase, size: int) -> dict:
         """Inputs of the generator for one phase, drawn for the whole batch, then split."""
         config = self.networks.generator_config
         z_key, class_key, mix_key, noise_key = jax.random.split(self._key(state, phase), 4)
@@ -213,7 +210,7 @@ class Steps:
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
         if config.family == "stylegan2":
             inputs["noise_keys"] = jax.random.split(noise_key, size)
-        if mixing and self.recipe.mixing_prob > 0:
+        if self.recipe.mixing_prob > 0:
             other_key, cut_key, coin_key = jax.random.split(mix_key, 3)
             styles = self.networks.num_styles
             cut = jax.random.randint(cut_key, (), 1, styles)

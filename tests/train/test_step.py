@@ -113,7 +113,7 @@ def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
 
 
 def latents_of(trainer, state, phase, size=BATCH):
-    inputs = trainer.steps._latents(state, phase, size, mixing=True)
+    inputs = trainer.steps._latents(state, phase, size)
     return jax.tree.map(lambda x: x[0], inputs)
 
 
@@ -237,7 +237,7 @@ def test_r1_of_every_step_is_part_of_the_main_loss():
 def test_classes_are_drawn_as_the_data_has_them():
     trainer = trainer_of(tiny())
     state = settled(trainer)
-    inputs = trainer.steps._latents(state, Phase.G_MAIN, 8000, mixing=False)
+    inputs = trainer.steps._latents(state, Phase.G_MAIN, 8000)
     np.testing.assert_allclose(inputs["classes"][0].mean(0), [5 / 8, 1 / 8, 2 / 8], atol=0.03)
 
 
@@ -245,9 +245,9 @@ def test_mixing_probability_and_crossover():
     trainer = trainer_of(tiny())
     state, styles = settled(trainer), trainer.networks.num_styles
     cut = jax.jit(
-        lambda i: trainer.steps._latents(
-            state.replace(iteration=i), Phase.G_MAIN, BATCH, mixing=True
-        )["mix_from"][0, 0]
+        lambda i: trainer.steps._latents(state.replace(iteration=i), Phase.G_MAIN, BATCH)[
+            "mix_from"
+        ][0, 0]
     )
     cuts = np.asarray([cut(jnp.int32(i)) for i in range(300)])
     assert 0.4 < np.mean(cuts < styles) < 0.6
