@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from inr_gan_jax.atomic import replaced
+
 MANIFEST = "manifest.json"
 
 
@@ -16,9 +18,8 @@ def write(folder: epath.Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         digests = pool.map(lambda name: _digest(folder / name), names)
         manifest = dict(zip(names, digests, strict=True))
-    temporary = folder / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1))
-    temporary.replace(folder / MANIFEST)
+    with replaced(folder / MANIFEST) as file:
+        file.write(json.dumps(manifest, indent=1).encode())
 
 
 def find_damage(folder: epath.Path, part: str) -> str | None:

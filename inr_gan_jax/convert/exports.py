@@ -10,6 +10,7 @@ from flax import traverse_util
 from jax import export
 from safetensors.numpy import save
 
+from inr_gan_jax.atomic import replaced
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.model import Model
@@ -78,6 +79,7 @@ def _write(dest: epath.PathLike, data: bytes) -> None:
     path = epath.Path(dest)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with replaced(path) as file:
+            file.write(data)
     except OSError as error:
         raise UserError(f"--dest={dest} cannot be written: {error.strerror or error}") from None

@@ -1,9 +1,7 @@
-"""What all kinds of files need: whole files or none, encoding, and a journal of unfinished ones."""
+"""What all kinds of files need: encoding, and a journal of unfinished ones."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import IO
 
 import jax
@@ -11,21 +9,9 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from inr_gan_jax.atomic import replaced
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.render.image import ContinuousImage, View
-
-
-@contextlib.contextmanager
-def replaced(path: epath.Path) -> Iterator[IO[bytes]]:
-    """A binary file to write to, which takes the place of `path` once it is whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def encode(pixels: np.ndarray, file: IO[bytes], kind: str, quality: int) -> None:
