@@ -6,10 +6,10 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow clean
+.PHONY: help quickstart test test-slow test-reference clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(STAMP)  ## train on handwritten digits, here and now (CPU, a few minutes)
 	$(VENV)/bin/python -m inr_gan_jax.main --config=configs/digits.py --workdir=runs/digits
@@ -19,6 +19,10 @@ test: $(STAMP)  ## run the tests (ARGS="-k checkpoint" picks some)
 
 test-slow: $(STAMP)  ## run the tests that take minutes each
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+test-reference: $(STAMP)  ## compare metrics with PyTorch's implementations (installs PyTorch)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 torch-fidelity==0.4.0
+	$(VENV)/bin/python -m pytest -m reference $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache *.egg-info

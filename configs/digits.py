@@ -30,6 +30,8 @@ def get_config():
     config.train.r1_gamma = 1.0
     config.train.dtype = "float32"  # twice as quick as bfloat16 on CPUs measured so far
     config.train.ema_kimg = 1.0
+    config.evaluate.metrics = "fd_pixel2k_full"
+    config.evaluate.kimg = 50
     config.log.metrics_kimg = 4
     config.log.grid_kimg = 20
     config.log.checkpoint_kimg = 50

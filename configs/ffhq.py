@@ -15,4 +15,5 @@ def get_config():
     """The released recipe as it is."""
     config = base("inr_gan")
     config.data.source = "data/ffhq256.zip"
+    config.evaluate.ppl_crop = True  # path lengths are of the middle of faces
     return config

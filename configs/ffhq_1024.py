@@ -27,4 +27,5 @@ def get_config():
     # An average of 0.999 per step, as a half-life in kimg, from the first step on.
     train.ema_kimg = train.batch_size * math.log(0.5) / math.log(0.999) / 1000
     train.ema_rampup = 0.0
+    config.evaluate.ppl_crop = True  # path lengths are of the middle of faces
     return config

@@ -13,4 +13,5 @@ def get_config():
     """The released recipe with the -bil generator."""
     config = base("inr_gan_bil")
     config.data.source = "data/ffhq256.zip"
+    config.evaluate.ppl_crop = True  # path lengths are of the middle of faces
     return config

@@ -15,4 +15,5 @@ def get_config():
     config.data.source = "data/ffhq256.zip"
     config.train.path_weight = 2.0
     config.train.mixing_prob = 0.9
+    config.evaluate.ppl_crop = True  # path lengths are of the middle of faces
     return config

@@ -15,4 +15,5 @@ def get_config():
     """The released recipe as it is."""
     config = base("inr_gan")
     config.data.source = "data/lsun_bedroom256.zip"
+    config.evaluate.truncation = 0.9
     return config

@@ -15,6 +15,7 @@ from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.models import generator as generators
 from inr_gan_jax.models.discriminator import DiscriminatorConfig
 from inr_gan_jax.models.generator import GeneratorConfig
+from inr_gan_jax.validate import check
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class TrainConfig:
     `microbatches`: passes into which a batch is cut to save memory. `r1_interval = 0`: R1 is part
     of every step, not lazy; likewise `g_interval = 0`: no lazy correction for G. `shared_lr`: rate
     of weights that all images share (paper's generator; 0: `g_lr`). `ema_rampup` 0: no ramp-up.
+    `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
+    layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020).
     """
 
     kimg: float = 25_000
@@ -60,6 +63,45 @@ class TrainConfig:
     ema_kimg: float = 20.0
     ema_rampup: float = 0.05
     dtype: str = "bfloat16"
+    init_from: str = ""
+    freeze_d: int = 0
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How what D sees is augmented, for data too few to learn without (Karras et al. 2020b).
+
+    `mode`: none, fixed (with probability `p`) or ada (p starts there and rises by 1 per `kimg`
+    thousand images while D's mean sign on real images is above `target`, else falls; it moves every
+    `interval` iterations). `pipeline`: see train.augment.PIPELINES.
+    """
+
+    mode: str = "none"
+    pipeline: str = "bgc"
+    p: float = 0.0
+    target: float = 0.6
+    interval: int = 4
+    kimg: float = 500.0
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured of the averaged generator, and how often while it trains.
+
+    `metrics`: names, separated by commas (see metrics.names). `kimg`: the cadence (0: not while
+    training). `batch_size`: images at a time on each device. `truncation`: psi. `per_class`: the
+    Frechet distances of each class too. `ppl_crop`: path lengths are of the middle of the image, as
+    published for faces. `collapse_below`: a class is warned about whose images vary
+    less than this part of what real ones do.
+    """
+
+    metrics: str = "fid50k_full"
+    kimg: float = 0.0
+    batch_size: int = 32
+    truncation: float = 1.0
+    per_class: bool = False
+    ppl_crop: bool = False
+    collapse_below: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,6 +124,8 @@ class Config:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -89,15 +133,6 @@ class Config:
 DERIVED = {
     "model": ("num_classes",),
     "discriminator": ("height", "width", "channels", "num_classes"),
-}
-
-# What makes a family what it is: a name alone must not claim it.
-DEFINING = {
-    "inr_gan": {"upsampling": "nearest", "instance_norm": False},
-    "inr_gan_bil": {"upsampling": "bilinear", "instance_norm": True},
-    "cips": {"modulation": "style_demod"},
-    "stylegan2": {},
-    "paper": {"modulation": "fmm_paper"},
 }
 
 
@@ -133,7 +168,7 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
         shape = {name: getattr(model, name) for name in DERIVED["discriminator"]}
         discriminator = discriminator | shape
     parsed = _build(Config, plain | {"model": model, "discriminator": discriminator}, "config")
-    _check(parsed)
+    check(parsed)
     return parsed
 
 
@@ -147,17 +182,20 @@ def to_plain(config: Config) -> dict:
 
 
 def identity(config: Config, content_hash: str) -> dict[str, object]:
-    """What makes a run the same run, flat: model, data, seed, batch size and optimiser.
+    """What makes a run the same run, flat: model, data, seed, batch size, optimiser, augmentation.
 
     Mesh, cadence, length, kernels, precision and paths may change between starts.
     """
     plain = to_plain(config)
-    recipe = {k: v for k, v in plain["train"].items() if k not in ("kimg", "microbatches", "dtype")}
+    free = ("kimg", "microbatches", "dtype", "init_from")
+    recipe = {key: value for key, value in plain["train"].items() if key not in free}
+    recipe["transferred"] = bool(config.train.init_from)
     parts = {
         "seed": config.seed,
         "model": plain["model"],
         "discriminator": plain["discriminator"],
         "train": recipe,
+        "augment": plain["augment"],
         "data": {
             "content": content_hash,
             "labels": config.data.labels,
@@ -177,69 +215,6 @@ def flatten(value, path: str = "config"):
 
 
 KEYS = [key for key, _ in flatten(to_plain(Config()))]
-
-
-def _check(config: Config) -> None:
-    model, train = config.model, config.train
-    if model.family not in generators.FAMILIES:
-        raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))
-    for name, value in DEFINING[model.family].items():
-        if getattr(model, name) != value:
-            raise UserError(
-                f"config.model.family={model.family} means config.model.{name}={value!r}, not "
-                f"{getattr(model, name)!r}; start from the family's own file in configs/"
-            )
-    try:
-        generators.check(model)
-        if model.family != "stylegan2":
-            spec = generators.inr_spec(model)
-            styles = sum(len(block.layers) for block in spec.blocks) + 1
-            if train.mixing_prob and model.family == "paper":
-                raise ValueError(f"train.mixing_prob > 0 needs several styles, not 1 of {styles}")
-    except ValueError as error:
-        raise UserError(f"config: {error}") from None
-    if config.seed < 0:
-        raise UserError(f"config.seed = {config.seed} must be 0 or more")
-    positive = ("kimg", "batch_size", "microbatches", "g_lr", "d_lr", "ema_kimg", "eps")
-    for name in positive:
-        if not getattr(train, name) > 0:
-            raise UserError(f"config.train.{name} = {getattr(train, name)} must be above 0")
-    for name in ("g_interval", "r1_interval", "r1_gamma", "path_weight", "shared_lr", "ema_rampup"):
-        if getattr(train, name) < 0:
-            raise UserError(f"config.train.{name} = {getattr(train, name)} must not be negative")
-    for name in ("beta1", "beta2"):
-        if not 0 <= getattr(train, name) < 1:
-            raise UserError(f"config.train.{name} = {getattr(train, name)} must be in [0, 1)")
-    if not 0 <= train.mixing_prob <= 1:
-        raise UserError(f"config.train.mixing_prob = {train.mixing_prob} must be in [0, 1]")
-    if train.dtype not in ("float32", "bfloat16"):
-        raise UserError(
-            f"config.train.dtype = {train.dtype!r} must be float32 or bfloat16"
-            + nearest(train.dtype, ("float32", "bfloat16"))
-        )
-    if train.path_weight and not train.g_interval:
-        raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
-    if config.log.keep < 1 or config.log.grid_size < 1:
-        raise UserError("config.log.keep and config.log.grid_size must be 1 or more")
-    if config.data.threads < 0 or config.data.workers < 0:
-        raise UserError("config.data.threads and config.data.workers must be 0 or more")
-    if not config.data.source:
-        raise UserError(
-            "config.data.source is empty: give --config.data.source=images.zip (or a folder, "
-            "digits, or tfds:NAME)"
-        )
-
-
-def check_batch(batch_size: int, microbatches: int, group: int, devices: int) -> None:
-    """UserError, naming the nearest legal sizes, where a batch cannot be cut for the devices."""
-    unit = math.lcm(devices * microbatches * group, 2 * devices * microbatches)
-    if batch_size % unit:
-        below = max(batch_size // unit, 1) * unit
-        raise UserError(
-            f"config.train.batch_size = {batch_size} must be a multiple of {unit} ({devices} "
-            f"device(s) x {microbatches} microbatch(es) x groups of {group}): "
-            f"for instance {below} or {below + unit}"
-        )
 
 
 def _build(cls, values, path: str):

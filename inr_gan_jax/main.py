@@ -3,6 +3,11 @@
     python -m inr_gan_jax.main --config=configs/ffhq.py [--workdir=DIR] [--config.KEY=VALUE ...]
 
 trains, or goes on from the workdir's last checkpoint.
+
+    python -m inr_gan_jax.main --mode=evaluate --config=configs/ffhq.py --workdir=runs/ffhq \\
+        --config.evaluate.metrics=fid50k_full,kid50k_full,is50k,pr50k3_full,ppl_zfull [--repeats=3]
+
+measures its newest checkpoint (or, with --workdir=runs/ffhq/checkpoints/1000, that one).
 """
 
 import re
@@ -19,6 +24,14 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/; its keys are overridden by --config.KEY=VALUE."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/<config>.")
+
+
+WEIGHTS = flags.DEFINE_list(
+    "detector_weights",
+    [],
+    "Files with the weights of detectors (.pth, .safetensors), in any order.",
+)
+REPEATS = flags.DEFINE_integer("repeats", 1, "Measurements, each on other latents.", lower_bound=1)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -66,12 +79,10 @@ def _check_overrides(argv: list[str]) -> None:
             raise UserError(f"unknown key {match[1]}" + nearest(match[1], KEYS))
 
 
-def train(draft: ConfigDict, workdir: epath.PathLike) -> None:
-    """Checks configuration and data, then trains, or goes on; UserError for a user's mistake."""
+def _opened(draft: ConfigDict):
+    """The frozen configuration and its data set, both checked; UserError for a user's mistake."""
     from inr_gan_jax.config import parse
     from inr_gan_jax.data.sources import open_source
-    from inr_gan_jax.devices import use_compilation_cache
-    from inr_gan_jax.train import loop
 
     config = parse(draft)
     source = open_source(
@@ -82,18 +93,41 @@ def train(draft: ConfigDict, workdir: epath.PathLike) -> None:
         labels=config.data.labels,
         data_dir=config.data.data_dir or None,
     )
+    return parse(draft, num_classes=source.num_classes), source
+
+
+def train(draft: ConfigDict, workdir: epath.PathLike, detector_weights=()) -> None:
+    """Checks configuration and data, then trains, or goes on; UserError for a user's mistake."""
+    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.train import loop
+
+    config, source = _opened(draft)
     use_compilation_cache()
-    loop.train(parse(draft, num_classes=source.num_classes), source, workdir)
+    loop.train(config, source, workdir, detector_weights)
 
 
-def _train() -> None:
-    workdir = WORKDIR.value
-    if workdir is None:
-        workdir = Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    train(CONFIG.value, workdir)
+def evaluate(
+    draft: ConfigDict, workdir: epath.PathLike, detector_weights=(), repeats: int = 1
+) -> list[dict]:
+    """Measures a run's newest checkpoint: a result for each metric (see metrics.evaluate)."""
+    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.metrics.results import evaluate_workdir
+
+    config, source = _opened(draft)
+    use_compilation_cache()
+    return evaluate_workdir(config, source, workdir, detector_weights, repeats)
 
 
-MODES = {"train": _train}
+def _workdir() -> epath.PathLike:
+    if WORKDIR.value is not None:
+        return WORKDIR.value
+    return Path("runs") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+
+
+MODES = {
+    "train": lambda: train(CONFIG.value, _workdir(), WEIGHTS.value),
+    "evaluate": lambda: evaluate(CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value),
+}
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 
 

@@ -21,7 +21,9 @@ class Model:
     """The averaged (EMA) generator of a run.
 
     Arrays: latents z `[n, z_dim]`, styles ws `[n, L, w_dim]`, images `[n, H, W, C]` float32, about
-    [-1, 1] and unclipped. `config` is the run's configuration, `images_seen` its image count.
+    [-1, 1] and unclipped. `config` is the run's configuration, `images_seen` its image count,
+    `checkpoint` the folder that it was loaded from,
+    `w_avg` the mean w `[w_dim]`, or that of each class `[C, w_dim]`.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class Model:
         *,
         class_counts: Sequence[int] = (),
         images_seen: int = 0,
+        checkpoint: str = "",
     ):
-        self.config, self.images_seen = config, images_seen
+        self.config, self.images_seen, self.checkpoint = config, images_seen, checkpoint
         self.class_counts = tuple(class_counts)
         self.networks: Networks = networks_of(config.model, config.discriminator)
         self._params, self._buffers, self.w_avg = params, buffers, w_avg
@@ -42,9 +45,12 @@ class Model:
         self._inr = jax.jit(lambda p, b, ws: self.networks.generator(p, b).inr_params(ws))
         self._image = jax.jit(lambda p, b, ws: self.networks.generator(p, b).image(ws))
 
-    def with_arrays(self, params: dict, buffers: dict, w_avg: jax.Array) -> "Model":
+    def with_arrays(
+        self, params: dict, buffers: dict, w_avg: jax.Array, *, images_seen: int = 0
+    ) -> "Model":
         """The same model with other weights; nothing is compiled anew."""
         other = copy.copy(self)
+        other.images_seen, other.checkpoint = images_seen, ""
         other._params, other._buffers, other.w_avg = params, buffers, w_avg
         return other
 
@@ -99,7 +105,8 @@ class Model:
         Args:
           latents, seeds: one of the two.
           classes: for a class-conditional model, one class or one per image.
-          truncation: psi; 1 is none, 0 is the average image (Karras et al. 2019, section 2.1).
+          truncation: psi; 1 is none, 0 is the average image, of its class where there are classes
+            (Karras et al. 2019, section 2.1).
           cutoff: truncate the first `cutoff` styles only.
 
         Raises ValueError for shapes or classes that the model cannot have.
@@ -226,7 +233,7 @@ class Model:
     def _apply_styles(self, params, buffers, w_avg, z, one_hot, truncation, cutoff):
         generator = self.networks.generator(params, buffers)
         ws = mapping.broadcast_styles(generator.mapping(z, one_hot), generator.num_styles)
-        return mapping.truncate(ws, w_avg, truncation, cutoff)
+        return mapping.truncate(ws, w_avg, truncation, cutoff, one_hot)
 
     def _one_hot(self, classes, count: int) -> jax.Array | None:
         n = self.num_classes
@@ -262,9 +269,9 @@ def load(path: epath.PathLike) -> Model:
         config = parse(metadata["config"], num_classes=len(metadata["class_counts"]))
         networks = networks_of(config.model, config.discriminator)
         g, buffers = jax.eval_shape(networks.init_generator, jax.random.key(0))
-        w_avg = jax.ShapeDtypeStruct((config.model.w_dim,), jnp.float32)
+        w_avg = jax.ShapeDtypeStruct(config.model.w_avg_shape, jnp.float32)
         wanted = {"model": {"g_ema": g, "g_buffers": buffers, "w_avg": w_avg}}
-        restored, metadata, _ = checkpoints.restore(wanted, step)
+        restored, metadata, step = checkpoints.restore(wanted, step)
     model = restored["model"]
     return Model(
         config,
@@ -273,4 +280,5 @@ def load(path: epath.PathLike) -> Model:
         model["w_avg"],
         class_counts=metadata["class_counts"],
         images_seen=metadata["images"],
+        checkpoint=str(directory / str(step)),
     )

@@ -129,7 +129,7 @@ class Monitor:
 
     def __init__(self, directory: epath.PathLike, total_images: int):
         self._speaks = jax.process_index() == 0
-        self._writer = SummaryWriter(directory) if self._speaks else None
+        self.writer = SummaryWriter(directory) if self._speaks else None
         self._total = total_images
         self._pending: list[dict[str, jax.Array]] = []
         self.restart(0)
@@ -172,9 +172,9 @@ class Monitor:
             logging.warning(
                 "%d non-finite gradient values were replaced since the last report", bad
             )
-        if self._writer:
-            self._writer.write_scalars(images, values)
-            self._writer.flush()
+        if self.writer:
+            self.writer.write_scalars(images, values)
+            self.writer.flush()
         shown = " ".join(
             f"{name} {values[key]:.3f}"
             for name, key in (("G", "loss/g"), ("D", "loss/d"), ("R1", "r1/penalty"))
@@ -199,17 +199,17 @@ class Monitor:
 
     def picture(self, images: int, tag: str, picture: np.ndarray) -> None:
         """A uint8 picture `[H, W, C]` to TensorBoard."""
-        if self._writer:
-            self._writer.write_images(images, {tag: picture[None]})
-            self._writer.flush()
+        if self.writer:
+            self.writer.write_images(images, {tag: picture[None]})
+            self.writer.flush()
 
     def hparams(self, values: Mapping[str, object]) -> None:
         """The configuration to TensorBoard."""
-        if self._writer:
-            self._writer.write_hparams(values)
+        if self.writer:
+            self.writer.write_hparams(values)
 
     def close(self) -> None:
         """Ends the event file."""
-        if self._writer:
-            self._writer.close()
+        if self.writer:
+            self.writer.close()
         sys.stdout.flush()

@@ -1,7 +1,5 @@
 """The device mesh, and how arrays lie on it."""
 
-import math
-
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -30,8 +28,12 @@ def to_devices(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def legal_batch_sizes(devices: int, group: int, near: int) -> list[int]:
-    """Batch sizes around `near` whose share of every device consists of whole groups."""
-    unit = math.lcm(devices * group, devices)
-    below = max(near // unit, 1) * unit
-    return sorted({max(below - unit, unit), below, below + unit})
+def local_copy(tree):
+    """The same arrays, replicated ones of many processes as this process's own."""
+
+    def own(array):
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return array.addressable_data(0)
+        return array
+
+    return jax.tree.map(own, tree)

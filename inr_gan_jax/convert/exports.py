@@ -61,7 +61,8 @@ def exported(model: Model) -> export.Exported:
         generator = model.networks.generator(params, buffers)
         w_bw = generator.mapping(z_z[None], *(one_hot[None] for one_hot in classes))
         ws = mapping.broadcast_styles(w_bw, generator.num_styles)
-        return generator.image(mapping.truncate(ws, w_avg, truncation))[0]
+        one_hot = classes[0][None] if classes else None
+        return generator.image(mapping.truncate(ws, w_avg, truncation, None, one_hot))[0]
 
     config = model.config.model
     (b,) = export.symbolic_shape("b")

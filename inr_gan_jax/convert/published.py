@@ -27,7 +27,7 @@ _DERIVED = (".resample_filter", ".log_basis")
 
 @dataclass(frozen=True)
 class Published:
-    """A released checkpoint in our terms: nested dicts of float32 arrays, and `w_avg` `[w_dim]`.
+    """A released checkpoint in our terms: nested dicts of float32 arrays, and `w_avg`.
 
     `g_buffers` and `ema_buffers` are what is never trained, equal in every trained file.
 
@@ -84,6 +84,7 @@ def _convert(content: Any) -> Published:
     w_avg = np.asarray(arrays["G_ema"].get("mapping.w_avg"), np.float32)
     if w_avg.shape != (config.model.w_dim,):
         raise UserError(f"G_ema has no mapping.w_avg of {config.model.w_dim} numbers")
+    w_avg = np.broadcast_to(w_avg, config.model.w_avg_shape)  # one for all classes
     g_buffers, ema_buffers = (_filled(arrays[n], buffers, "generator") for n in ("G", "G_ema"))
     if not all(jax.tree.leaves(jax.tree.map(np.array_equal, g_buffers, ema_buffers))):
         notes = (*notes, "G and G_ema differ in arrays that are never trained; both take G_ema's")

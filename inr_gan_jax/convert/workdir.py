@@ -12,8 +12,9 @@ from inr_gan_jax.config import Config, base, to_plain
 from inr_gan_jax.convert.published import Published
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.sharding import make_mesh
-from inr_gan_jax.train.loop import RUN_FILE, Trainer
 from inr_gan_jax.train.state import TrainState, checkpoint_items
+from inr_gan_jax.train.trainer import Trainer
+from inr_gan_jax.train.workdir import RUN_FILE
 
 CONFIG_FILE = "config.py"
 
@@ -98,6 +99,7 @@ def _state(published: Published, images: int) -> TrainState:
         w_avg=w_avg,
         path_mean=jnp.zeros(()),
         ada_p=jnp.zeros(()),
+        ada_signs=jnp.zeros(()),
         iteration=jnp.asarray(0, jnp.int32),
         images=jnp.asarray(images, jnp.int32),
     )

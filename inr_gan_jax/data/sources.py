@@ -24,7 +24,8 @@ class Source:
     """Random access to (image, label): uint8 [height, width, channels] in 0..255, int.
 
     Labels are 0 and `num_classes` is 0 unless labels were asked for. `content_hash` (SHA-256, hex)
-    depends on the data alone, not on where it lies. Picklable; safe with threads and in worker
+    depends on the data alone, not on where it lies; `prepared` is what `data.prepare` noted of how
+    it made the images (the filter that resized them, ...), None for others' files. Picklable; safe with threads and in worker
     processes. Reading an image that cannot be decoded raises a UserError that names it.
     """
 
@@ -39,6 +40,7 @@ class Source:
         identity: list,
     ):
         self.name = store.name
+        self.prepared = store.record.get("prepared") if isinstance(store, ZipStore) else None
         self.height, self.width, self.channels = height, width, channels
         self._store = store
         self._labels, self.num_classes = (None, 0) if labels is None else labels

@@ -83,6 +83,19 @@ class DiscriminatorBlock(nnx.Module):
         return y, rgb
 
 
+def layer_paths(config: DiscriminatorConfig) -> list[tuple[str, ...]]:
+    """Where the layers' parameters lie, in the order in which an image passes them."""
+    paths, nominal = [], max(config.height, config.width)
+    while nominal > 4:
+        first = nominal == max(config.height, config.width)
+        names = ["from_rgb"] * (first or config.architecture == "skip") + ["conv0", "conv1"]
+        names += ["skip"] * (config.architecture == "resnet")
+        paths += [(f"block{nominal}", name) for name in names]
+        nominal //= 2
+    last = ["from_rgb"] * (config.architecture == "skip") + ["conv", "dense", "out"]
+    return [*paths, *((name,) for name in last)]
+
+
 class Discriminator(nnx.Module):
     """Images `[B, H, W, C]` in [-1, 1] (and one-hot classes `[B, num_classes]`) -> logits `[B]`."""
 

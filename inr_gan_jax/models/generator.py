@@ -55,6 +55,11 @@ class GeneratorConfig:
     embedding_fine: Embedding = FINE
     paper_blocks: tuple = ()
 
+    @property
+    def w_avg_shape(self) -> tuple[int, ...]:
+        """Of the running mean of w: `[w_dim]`, or one for each class, `[num_classes, w_dim]`."""
+        return (self.num_classes, self.w_dim) if self.num_classes else (self.w_dim,)
+
 
 def inr_gan(**overrides) -> GeneratorConfig:
     """INR-GAN, the released 256x256 architecture."""

@@ -69,9 +69,24 @@ class ResidualMapping(nnx.Module):
         return z_bz
 
 
-def update_w_avg(w_avg: jax.Array, w_bw: jax.Array) -> jax.Array:
-    """The running mean of w, `[w_dim]`: 0.995 of the old and 0.005 of the batch's mean."""
-    return W_AVG_DECAY * w_avg + (1 - W_AVG_DECAY) * jnp.mean(w_bw, axis=0)
+def class_sums(w_bw: jax.Array, classes_bc: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """What a batch adds to the running means of w: (sum of w, number of images), over B.
+
+    `[C, w_dim]` and `[C]` with one-hot classes; `[w_dim]` and a number without.
+    """
+    if classes_bc is None:
+        return jnp.mean(w_bw, axis=0), jnp.ones(())
+    return classes_bc.T @ w_bw / len(w_bw), jnp.mean(classes_bc, axis=0)
+
+
+def update_w_avg(w_avg: jax.Array, sums: jax.Array, counts: jax.Array) -> jax.Array:
+    """The running mean of w, `[w_dim]`, or of each class, `[C, w_dim]` (see `class_sums`).
+
+    0.995 of the old and 0.005 of the batch's mean; a class that is not in the batch stays.
+    """
+    counts = counts[..., None]
+    mean = sums / jnp.where(counts > 0, counts, 1)
+    return jnp.where(counts > 0, W_AVG_DECAY * w_avg + (1 - W_AVG_DECAY) * mean, w_avg)
 
 
 def broadcast_styles(w_bw: jax.Array, num_styles: int) -> jax.Array:
@@ -79,9 +94,20 @@ def broadcast_styles(w_bw: jax.Array, num_styles: int) -> jax.Array:
     return jnp.broadcast_to(w_bw[:, None], (len(w_bw), num_styles, w_bw.shape[-1]))
 
 
-def truncate(ws_blw, w_avg_w, psi: float, cutoff: int | None = None) -> jax.Array:
-    """Truncation trick: w_avg + psi (w - w_avg), on the first `cutoff` styles only if given."""
-    truncated = w_avg_w + psi * (ws_blw - w_avg_w)
+def truncate(
+    ws_blw: jax.Array,
+    w_avg: jax.Array,
+    psi: float,
+    cutoff: int | None = None,
+    classes_bc: jax.Array | None = None,
+) -> jax.Array:
+    """Truncation trick: w_avg + psi (w - w_avg), on the first `cutoff` styles only if given.
+
+    Toward one mean `w_avg` `[w_dim]`, or toward the mean of each image's class (`[C, w_dim]` and
+    one-hot classes): the mean of all classes is no image of any.
+    """
+    centre = w_avg if classes_bc is None or w_avg.ndim == 1 else (classes_bc @ w_avg)[:, None]
+    truncated = centre + psi * (ws_blw - centre)
     if cutoff is None:
         return truncated
     below = jnp.arange(ws_blw.shape[1])[:, None] < cutoff

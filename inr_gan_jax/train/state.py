@@ -15,8 +15,10 @@ from inr_gan_jax.models.networks import Networks
 class TrainState:
     """All arrays of a run; a checkpoint holds exactly this.
 
-    Parameters are nested dicts. `w_avg` is the running mean of w `[w_dim]`, `path_mean` that of
-    path lengths, `ada_p` the augmentation probability; `iteration` and `images` are int32 counts.
+    Parameters are nested dicts. `w_avg` is the running mean of w `[w_dim]`, or of each class's
+    `[C, w_dim]`, `path_mean` that of path lengths, `ada_p` the augmentation probability,
+    `ada_signs` the sum since it last moved of each iteration's mean sign of D on real images;
+    `iteration` and `images` are int32 counts.
     """
 
     g: dict
@@ -28,6 +30,7 @@ class TrainState:
     w_avg: jax.Array
     path_mean: jax.Array
     ada_p: jax.Array
+    ada_signs: jax.Array
     iteration: jax.Array
     images: jax.Array
 
@@ -41,6 +44,7 @@ def init_state(
     g_optimizer: optax.GradientTransformation,
     d_optimizer: optax.GradientTransformation,
     seed: int,
+    ada_p: float = 0.0,
 ) -> TrainState:
     """A fresh state; call it under jit (or eval_shape), where it is quick and can be sharded."""
     key = jax.random.key(seed)
@@ -56,9 +60,10 @@ def init_state(
         g_buffers=g_buffers,
         g_optimizer=g_optimizer.init(g),
         d_optimizer=d_optimizer.init(d),
-        w_avg=jnp.zeros(networks.generator_config.w_dim),
+        w_avg=jnp.zeros(networks.generator_config.w_avg_shape),
         path_mean=jnp.zeros(()),
-        ada_p=jnp.zeros(()),
+        ada_p=jnp.asarray(ada_p, jnp.float32),
+        ada_signs=jnp.zeros(()),
         iteration=zero,
         images=zero,
     )

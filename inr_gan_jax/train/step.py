@@ -6,48 +6,25 @@ step. Random keys are folds of (seed, phase, iteration), so a resumed run needs 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from inr_gan_jax.models.mapping import broadcast_styles, mix_styles, update_w_avg
+from inr_gan_jax.models.discriminator import layer_paths
+from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
 from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.sharding import over_batch
 from inr_gan_jax.train import losses
+from inr_gan_jax.train.augment import augment, update_p
 from inr_gan_jax.train.optim import ema_decay, replace_nonfinite
+from inr_gan_jax.train.recipe import Phase, Recipe
 from inr_gan_jax.train.state import TrainState
 
 
-class Phase(IntEnum):
-    """What a random key is for; also the order of the phases."""
-
-    G_MAIN = 0
-    G_PATH = 1
-    D_MAIN = 2
-    D_R1 = 3
-    FINISH = 4
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers of a training recipe (see config.TrainConfig for their meaning)."""
-
-    seed: int
-    batch_size: int
-    microbatches: int
-    r1_gamma: float
-    r1_interval: int
-    path_weight: float
-    path_interval: int
-    mixing_prob: float
-    ema_kimg: float
-    ema_rampup: float
-    class_counts: tuple[int, ...]
-    dtype: str
+def _to_floats(images: jax.Array) -> jax.Array:
+    return images.astype(jnp.float32) / 127.5 - 1
 
 
 def _toward(running_mean: jax.Array, value: jax.Array) -> jax.Array:
@@ -68,6 +45,7 @@ class Steps:
         self.recipe, self.networks, self.mesh = recipe, networks, mesh
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.dtype = jnp.dtype(recipe.dtype)
+        self.frozen = layer_paths(networks.discriminator_config)[: recipe.freeze_d]
 
     def due(self, iteration: int) -> list[Phase]:
         """The phases of an iteration, in order."""
@@ -95,8 +73,8 @@ class Steps:
 
         def loss(g, inputs):
             images, w = self._generate(g, state, inputs)
-            logits = self._discriminate(state.d, images, inputs["classes"])
-            aux = {"w": jnp.mean(w, 0), "fake_logits": jnp.mean(logits)}
+            logits = self._discriminate(state.d, images, inputs, "fake", state.ada_p)
+            aux = {"w": class_sums(w, inputs["classes"]), "fake_logits": jnp.mean(logits)}
             return losses.generator_loss(logits), aux
 
         value, aux, grads = self._gradients(loss, state.g, inputs)
@@ -130,7 +108,8 @@ class Steps:
             # The running mean moves first, and is a constant for the gradient.
             mean = jax.lax.stop_gradient(_toward(state.path_mean, batch_mean))
             penalty = jnp.mean(losses.path_penalties(lengths, mean))
-            aux = {"w": jnp.mean(w, 0), "lengths": jnp.mean(lengths), "penalty": penalty}
+            aux = {"lengths": jnp.mean(lengths), "penalty": penalty}
+            aux["w"] = class_sums(w, inputs["classes"])
             return penalty * r.path_weight * r.path_interval, aux
 
         whole = None
@@ -145,29 +124,31 @@ class Steps:
     def d_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Logistic loss of D; with `r1_interval = 0` R1 is a part of it at every step."""
         inputs = self._latents(state, Phase.D_MAIN, self.recipe.batch_size)
-        inputs |= self._real(batch)
+        inputs |= self._real(state, Phase.D_MAIN, batch)
 
         def loss(d, inputs):
             fake, w = self._generate(state.g, state, inputs)
-            fake_logits = self._discriminate(d, fake, inputs["classes"])
-            real_logits = self._discriminate(d, inputs["real"], inputs["real_classes"])
+            fake_logits = self._discriminate(d, fake, inputs, "fake", state.ada_p)
+            real = _to_floats(inputs["real"])
+            real_logits = self._discriminate(d, real, inputs, "real", state.ada_p)
             value = losses.discriminator_loss(real_logits, fake_logits)
             aux = {
-                "w": jnp.mean(w, 0),
+                "w": class_sums(w, inputs["classes"]),
                 "loss/d": value,
                 "logits/fake": jnp.mean(fake_logits),
                 "logits/real": jnp.mean(real_logits),
                 "logits/real_sign": jnp.mean(jnp.sign(real_logits)),
             }
             if self.recipe.r1_gamma > 0 and not self.recipe.r1_interval:
-                penalty = self._r1(d, inputs)
+                penalty = self._r1(d, inputs, state.ada_p)
                 value += 0.5 * self.recipe.r1_gamma * penalty
                 aux["r1/penalty"] = penalty
             return value, aux
 
         _, aux, grads = self._gradients(loss, state.d, inputs)
-        w_avg = update_w_avg(state.w_avg, aux.pop("w")[None])
-        state, bad = self._update_d(state.replace(w_avg=w_avg), grads)
+        w_avg = update_w_avg(state.w_avg, *aux.pop("w"))
+        signs = state.ada_signs + aux["logits/real_sign"]
+        state, bad = self._update_d(state.replace(w_avg=w_avg, ada_signs=signs), grads)
         return state, aux | {"nonfinite/d": bad}
 
     def d_r1(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
@@ -175,22 +156,34 @@ class Steps:
         r = self.recipe
 
         def loss(d, inputs):
-            penalty = self._r1(d, inputs)
+            penalty = self._r1(d, inputs, state.ada_p)
             return 0.5 * r.r1_gamma * r.r1_interval * penalty, {"penalty": penalty}
 
-        _, aux, grads = self._gradients(loss, state.d, self._real(batch))
+        _, aux, grads = self._gradients(loss, state.d, self._real(state, Phase.D_R1, batch))
         state, bad = self._update_d(state, grads)
         return state, {"r1/penalty": aux["penalty"], "nonfinite/d_r1": bad}
 
     def finish(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-        """Averages the generator's parameters and counts; w_avg is copied, not averaged."""
+        """Averages the generator's parameters, counts, and adapts the augmentation's probability.
+
+        w_avg is copied, not averaged.
+        """
         r = self.recipe
         beta = ema_decay(r.batch_size, state.images, r.ema_kimg, r.ema_rampup)
         g_ema = jax.tree.map(lambda new, old: new + (old - new) * beta, state.g, state.g_ema)
         state = state.replace(
             g_ema=g_ema, iteration=state.iteration + 1, images=state.images + r.batch_size
         )
-        return state, {}
+        if not r.pipeline:
+            return state.replace(ada_signs=jnp.zeros(())), {}
+        due = state.iteration % r.ada_interval == 0
+        if r.ada_kimg:  # Karras et al. 2020b, section 3.1: p follows the overfitting of D
+            seen = r.batch_size * r.ada_interval
+            mean = state.ada_signs / r.ada_interval
+            moved = update_p(state.ada_p, mean, images=seen, target=r.ada_target, kimg=r.ada_kimg)
+            state = state.replace(ada_p=jnp.where(due, moved, state.ada_p))
+        state = state.replace(ada_signs=jnp.where(due, 0.0, state.ada_signs))
+        return state, {"augment/p": state.ada_p}
 
     # Parts of phases.
 
@@ -204,6 +197,7 @@ class Steps:
         z_key, class_key, mix_key, noise_key = jax.random.split(self._key(state, phase), 4)
         z = jax.random.normal(z_key, (size, config.z_dim))
         inputs = {"z": z, "classes": None, "noise_keys": None}
+        inputs["fake_keys"] = self._augment_keys(state, phase, 2, size)
         if config.num_classes:
             logits = jnp.log(jnp.asarray(self.recipe.class_counts, jnp.float32))
             classes = jax.random.categorical(class_key, logits, shape=(size,))
@@ -219,13 +213,20 @@ class Steps:
             inputs["mix_from"] = jnp.full((size,), jnp.where(mixed, cut, styles))
         return jax.tree.map(self._split, inputs)
 
-    def _real(self, batch: dict) -> dict:
-        """uint8 images -> [-1, 1] on the device; labels -> one-hot; split into microbatches."""
+    def _real(self, state: TrainState, phase: Phase, batch: dict) -> dict:
+        """Real images (uint8) and one-hot labels of one phase, split into microbatches."""
         classes = self.networks.generator_config.num_classes
-        inputs = {"real": self._split(batch["image"]), "real_classes": None}
+        inputs = {"real": batch["image"], "real_classes": None}
+        inputs["real_keys"] = self._augment_keys(state, phase, 3, self.recipe.batch_size)
         if classes:
-            inputs["real_classes"] = jax.nn.one_hot(self._split(batch["label"]), classes)
-        return inputs
+            inputs["real_classes"] = jax.nn.one_hot(batch["label"], classes)
+        return jax.tree.map(self._split, inputs)
+
+    def _augment_keys(self, state: TrainState, phase: Phase, purpose: int, size: int):
+        """A key for each image, so that what happens to one does not depend on the others."""
+        if not self.recipe.pipeline:
+            return None
+        return jax.random.split(jax.random.fold_in(self._key(state, phase), purpose), size)
 
     def _styles(self, generator, inputs: dict) -> tuple[jax.Array, jax.Array]:
         w = generator.mapping(inputs["z"], inputs["classes"])
@@ -242,15 +243,24 @@ class Steps:
         images = generator.image(ws, dtype=self.dtype, noise_keys=inputs["noise_keys"])
         return images, w
 
-    def _discriminate(self, d: dict, images, classes) -> jax.Array:
-        if images.dtype == jnp.uint8:
-            images = images.astype(jnp.float32) / 127.5 - 1
+    def _discriminate(self, d: dict, images, inputs: dict, kind: str, p) -> jax.Array:
+        """Logits of `fake` or `real` images in [-1, 1], augmented with probability p."""
+        classes = inputs["classes" if kind == "fake" else "real_classes"]
+        if self.recipe.pipeline:
+            images = augment(images, inputs[f"{kind}_keys"], p, self.recipe.pipeline)
+        d = jax.tree_util.tree_map_with_path(self._frozen, d)
         return self.networks.discriminator(d)(images, classes, dtype=self.dtype)
 
-    def _r1(self, d: dict, inputs: dict) -> jax.Array:
-        real = inputs["real"].astype(jnp.float32) / 127.5 - 1
+    def _frozen(self, path, parameter: jax.Array) -> jax.Array:
+        """Layers that are not to learn have no gradient, and with it no Adam step."""
+        names = tuple(key.key for key in path)
+        fixed = any(names[: len(layer)] == layer for layer in self.frozen)
+        return jax.lax.stop_gradient(parameter) if fixed else parameter
+
+    def _r1(self, d: dict, inputs: dict, p) -> jax.Array:
+        """With respect to the images before augmentation (Karras et al. 2020b)."""
         penalties = losses.r1_penalties(
-            lambda x: self._discriminate(d, x, inputs["real_classes"]), real
+            lambda x: self._discriminate(d, x, inputs, "real", p), _to_floats(inputs["real"])
         )
         return jnp.mean(penalties)
 
@@ -285,11 +295,11 @@ class Steps:
         total, _ = jax.lax.scan(add, zeros, inputs)
         return jax.tree.map(lambda x: x / self.recipe.microbatches, total)
 
-    def _update_g(self, state: TrainState, grads: dict, w_mean) -> tuple[TrainState, jax.Array]:
+    def _update_g(self, state: TrainState, grads: dict, w_sums) -> tuple[TrainState, jax.Array]:
         grads, bad = replace_nonfinite(grads)
         updates, optimizer = self.g_optimizer.update(grads, state.g_optimizer, state.g)
         g = optax.apply_updates(state.g, updates)
-        w_avg = update_w_avg(state.w_avg, w_mean[None])
+        w_avg = update_w_avg(state.w_avg, *w_sums)
         return state.replace(g=g, g_optimizer=optimizer, w_avg=w_avg), bad
 
     def _update_d(self, state: TrainState, grads: dict) -> tuple[TrainState, jax.Array]:

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from inr_gan_jax import devices
 from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.train import loop
-from inr_gan_jax.train.pictures import Pictures
+from inr_gan_jax.train.trainer import Trainer
+from inr_gan_jax.train.watch import Watch
+from inr_gan_jax.train.workdir import open_workdir
 
 
 def tiny(**train):
@@ -98,9 +101,9 @@ def test_no_waiting_and_no_second_compilation(source, tmp_path, monkeypatch):
             compiled.append((where[-1], about["fun_name"]))
 
     monkeypatch.setattr(array, "_value", property(read))
-    for owner, name in ((Monitor, "report"), (Pictures, "generated"), (Checkpoints, "save")):
+    for owner, name in ((Monitor, "report"), (Watch, "draw"), (Checkpoints, "save")):
         inside(owner, name)
-    inside(loop.Trainer, "iterate")
+    inside(Trainer, "iterate")
     inside(loop, "_loop")
     blocked = []
     monkeypatch.setattr(jax, "block_until_ready", lambda x: blocked.append(x) or x)
@@ -109,7 +112,7 @@ def test_no_waiting_and_no_second_compilation(source, tmp_path, monkeypatch):
         loop.train(tiny(), source, tmp_path)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert reads["report"] > 0 and reads["generated"] > 0  # what is counted is there to count
+    assert reads["report"] > 0 and reads["draw"] > 0  # what is counted is there to count
     assert reads["iterate"] == reads["_loop"] == 0
     assert len(blocked) == 1  # after the first iteration, whose time was compilation
     phases = [name for place, name in compiled if place == "iterate"]
@@ -166,13 +169,13 @@ def test_speed_and_time_left_after_going_on(tmp_path, capsys, monkeypatch):
 def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, monkeypatch):
     """Measured at the first start, said, and kept: a run that goes on computes as it did before."""
     config = tiny(dtype="bfloat16")
-    monkeypatch.setattr(loop.devices, "quicker_dtype", lambda: "float32")
-    assert loop._open_workdir(tmp_path / "slow", config, source) == "float32"
-    monkeypatch.setattr(loop.devices, "quicker_dtype", lambda: "bfloat16")
-    assert loop._open_workdir(tmp_path / "slow", config, source) == "float32"
-    assert loop._open_workdir(tmp_path / "quick", config, source) == "bfloat16"
-    assert loop._open_workdir(tmp_path / "exact", tiny(dtype="float32"), source) == "float32"
+    monkeypatch.setattr(devices, "quicker_dtype", lambda: "float32")
+    assert open_workdir(tmp_path / "slow", config, source) == "float32"
+    monkeypatch.setattr(devices, "quicker_dtype", lambda: "bfloat16")
+    assert open_workdir(tmp_path / "slow", config, source) == "float32"
+    assert open_workdir(tmp_path / "quick", config, source) == "bfloat16"
+    assert open_workdir(tmp_path / "exact", tiny(dtype="float32"), source) == "float32"
     said = []
     monitor = type("Said", (), {"say": staticmethod(said.append)})
-    loop._announce(monitor, loop.Trainer(config, (), dtype="float32"), source, tmp_path)
+    loop._announce(monitor, Trainer(config, (), dtype="float32"), source, tmp_path)
     assert any("multiplies float32 sooner than bfloat16: float32 is used" in line for line in said)

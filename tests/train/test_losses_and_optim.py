@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inr_gan_jax.models.mapping import update_w_avg
+from inr_gan_jax.models.mapping import class_sums, update_w_avg
 from inr_gan_jax.train import losses
 from inr_gan_jax.train.optim import ema_decay, lazy_adam, replace_nonfinite
 
@@ -102,4 +102,6 @@ def test_average_of_a_half_life_is_half():
 
 def test_w_avg_moves_by_half_a_percent():
     w = jnp.asarray([[1.0, 2.0], [3.0, 6.0]])
-    np.testing.assert_allclose(update_w_avg(jnp.asarray([1.0, 0.0]), w), [1.005, 0.02], rtol=1e-6)
+    np.testing.assert_allclose(
+        update_w_avg(jnp.asarray([1.0, 0.0]), *class_sums(w, None)), [1.005, 0.02], rtol=1e-6
+    )

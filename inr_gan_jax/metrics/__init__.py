@@ -1,0 +1,1 @@
+"""How good the images are: detectors, and what is computed from their features."""

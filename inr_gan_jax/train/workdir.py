@@ -1,0 +1,61 @@
+"""A run's folder: whose it is, so that no run goes on with another one's."""
+
+import json
+
+import jax
+from etils import epath
+
+from inr_gan_jax import config as configs
+from inr_gan_jax import devices
+from inr_gan_jax.atomic import replaced
+from inr_gan_jax.checkpoint import FOLDER
+from inr_gan_jax.config import Config
+from inr_gan_jax.data.sources import Source
+from inr_gan_jax.errors import UserError
+
+RUN_FILE = "run.json"
+
+
+def open_workdir(workdir: epath.Path, config: Config, source: Source) -> str:
+    """Makes the workdir or checks that it holds this very run; returns the compute dtype."""
+    path = workdir / RUN_FILE
+    ours = json.loads(json.dumps(configs.identity(config, source.content_hash)))
+    record = {"identity": ours}
+    if path.exists():
+        record = _read_record(path)
+        # A converted checkpoint is nobody's run yet: the first training makes it its own.
+        theirs = record["identity"] = record["identity"] or ours
+        for key in [*ours, *(k for k in theirs if k not in ours)]:
+            if ours.get(key) != theirs.get(key):
+                raise UserError(
+                    f"{workdir} holds another run: {key} was {theirs.get(key)}, now "
+                    f"{ours.get(key)}; choose another --workdir"
+                )
+    elif (workdir / FOLDER).exists():
+        raise UserError(f"{workdir} has {FOLDER} but no {RUN_FILE}; choose another --workdir")
+    elif FOLDER in workdir.parts[-2:]:
+        raise UserError(f"{workdir} lies inside a run; give the folder that holds {FOLDER}")
+    record["config"] = configs.to_plain(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_record(path, record)
+    if config.train.dtype != "bfloat16" or jax.default_backend() != "cpu":
+        return config.train.dtype
+    if "cpu_dtype" not in record:  # measured once: a run that goes on computes as it did before
+        record["cpu_dtype"] = devices.quicker_dtype()
+        _write_record(path, record)
+    return record["cpu_dtype"]
+
+
+def _read_record(path: epath.Path) -> dict:
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); choose another --workdir") from None
+    if not isinstance(record, dict) or not isinstance(record.get("identity"), dict):
+        raise UserError(f"{path} is no record of a run; choose another --workdir")
+    return record
+
+
+def _write_record(path: epath.Path, record: dict) -> None:
+    with replaced(path) as file:
+        file.write(json.dumps(record, indent=1).encode())

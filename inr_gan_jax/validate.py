@@ -1,0 +1,121 @@
+"""What a configuration may hold: every rule between its values, each told in one line."""
+
+import math
+
+from inr_gan_jax.errors import UserError, nearest
+from inr_gan_jax.metrics.names import parse_names
+from inr_gan_jax.models import generator as generators
+from inr_gan_jax.models.discriminator import layer_paths
+from inr_gan_jax.train.augment import PIPELINES
+
+# What makes a family what it is: a name alone must not claim it.
+DEFINING = {
+    "inr_gan": {"upsampling": "nearest", "instance_norm": False},
+    "inr_gan_bil": {"upsampling": "bilinear", "instance_norm": True},
+    "cips": {"modulation": "style_demod"},
+    "stylegan2": {},
+    "paper": {"modulation": "fmm_paper"},
+}
+
+
+def check(config) -> None:
+    """Raises UserError for the first value of a `config.Config` that cannot be."""
+    model, train = config.model, config.train
+    if model.family not in generators.FAMILIES:
+        raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))
+    for name, value in DEFINING[model.family].items():
+        if getattr(model, name) != value:
+            raise UserError(
+                f"config.model.family={model.family} means config.model.{name}={value!r}, not "
+                f"{getattr(model, name)!r}; start from the family's own file in configs/"
+            )
+    try:
+        generators.check(model)
+        if model.family != "stylegan2":
+            spec = generators.inr_spec(model)
+            styles = sum(len(block.layers) for block in spec.blocks) + 1
+            if train.mixing_prob and model.family == "paper":
+                raise ValueError(f"train.mixing_prob > 0 needs several styles, not 1 of {styles}")
+    except ValueError as error:
+        raise UserError(f"config: {error}") from None
+    if config.seed < 0:
+        raise UserError(f"config.seed = {config.seed} must be 0 or more")
+    positive = ("kimg", "batch_size", "microbatches", "g_lr", "d_lr", "ema_kimg", "eps")
+    for name in positive:
+        if not getattr(train, name) > 0:
+            raise UserError(f"config.train.{name} = {getattr(train, name)} must be above 0")
+    for name in ("g_interval", "r1_interval", "r1_gamma", "path_weight", "shared_lr", "ema_rampup"):
+        if getattr(train, name) < 0:
+            raise UserError(f"config.train.{name} = {getattr(train, name)} must not be negative")
+    for name in ("beta1", "beta2"):
+        if not 0 <= getattr(train, name) < 1:
+            raise UserError(f"config.train.{name} = {getattr(train, name)} must be in [0, 1)")
+    if not 0 <= train.mixing_prob <= 1:
+        raise UserError(f"config.train.mixing_prob = {train.mixing_prob} must be in [0, 1]")
+    _check_choice("config.train.dtype", train.dtype, ("float32", "bfloat16"))
+    if train.path_weight and not train.g_interval:
+        raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
+    _check_augment(config)
+    _check_evaluate(config)
+    if config.log.keep < 1 or config.log.grid_size < 1:
+        raise UserError("config.log.keep and config.log.grid_size must be 1 or more")
+    if config.data.threads < 0 or config.data.workers < 0:
+        raise UserError("config.data.threads and config.data.workers must be 0 or more")
+    if not config.data.source:
+        raise UserError(
+            "config.data.source is empty: give --config.data.source=images.zip (or a folder, "
+            "digits, or tfds:NAME)"
+        )
+
+
+def _check_augment(config) -> None:
+    augment = config.augment
+    _check_choice("config.augment.mode", augment.mode, ("none", "fixed", "ada"))
+    _check_choice("config.augment.pipeline", augment.pipeline, PIPELINES)
+    if not 0 <= augment.p <= 1:
+        raise UserError(f"config.augment.p = {augment.p} must be in [0, 1]")
+    if augment.p and augment.mode == "none":
+        raise UserError(f"config.augment.p = {augment.p} needs config.augment.mode=fixed or ada")
+    if not -1 < augment.target < 1:
+        raise UserError(f"config.augment.target = {augment.target} must be between -1 and 1")
+    if augment.interval < 1 or not augment.kimg > 0:
+        raise UserError("config.augment.interval and config.augment.kimg must be above 0")
+    layers = len(layer_paths(config.discriminator))
+    if not 0 <= config.train.freeze_d < layers:
+        raise UserError(
+            f"config.train.freeze_d = {config.train.freeze_d} must be 0 to {layers - 1}: this "
+            f"discriminator has {layers} layers"
+        )
+
+
+def _check_evaluate(config) -> None:
+    evaluate = config.evaluate
+    parse_names(evaluate.metrics)
+    if evaluate.kimg < 0 or (evaluate.kimg and not evaluate.metrics):
+        raise UserError(
+            f"config.evaluate.kimg = {evaluate.kimg} must be 0 or more, and needs "
+            "config.evaluate.metrics"
+        )
+    if evaluate.batch_size < 1:
+        raise UserError(f"config.evaluate.batch_size = {evaluate.batch_size} must be 1 or more")
+    if not 0 <= evaluate.collapse_below < 1:
+        raise UserError("config.evaluate.collapse_below must be in [0, 1)")
+
+
+def _check_choice(key: str, value: str, choices) -> None:
+    if value not in choices:
+        raise UserError(
+            f"{key} = {value!r} must be one of {', '.join(choices)}" + nearest(value, choices)
+        )
+
+
+def check_batch(batch_size: int, microbatches: int, group: int, devices: int) -> None:
+    """UserError, naming the nearest legal sizes, where a batch cannot be cut for the devices."""
+    unit = math.lcm(devices * microbatches * group, 2 * devices * microbatches)
+    if batch_size % unit:
+        below = max(batch_size // unit, 1) * unit
+        raise UserError(
+            f"config.train.batch_size = {batch_size} must be a multiple of {unit} ({devices} "
+            f"device(s) x {microbatches} microbatch(es) x groups of {group}): "
+            f"for instance {below} or {below + unit}"
+        )

@@ -1,0 +1,212 @@
+"""Measuring a model: against slow versions, over processes, with classes, with a cache."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import scipy.linalg
+from absl import logging as absl_logging
+from render.tiny import tiny_model, write_checkpoint
+
+from inr_gan_jax import main
+from inr_gan_jax.config import EvaluateConfig, base, to_plain
+from inr_gan_jax.data.sources import open_source
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.metrics import cache, pixel
+from inr_gan_jax.metrics.evaluate import Evaluator, collapsed
+from inr_gan_jax.metrics.images import Generated, Real, to_uint8
+from inr_gan_jax.metrics.results import FILE, describe
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = EvaluateConfig(metrics="fd_pixel100_full", batch_size=16)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("INR_GAN_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def digits(labels=False):
+    return open_source("digits", height=16, width=16, channels=1, labels=labels)
+
+
+def draft_of(model, **evaluate):
+    plain = to_plain(model.config)
+    config = base("inr_gan", height=16, width=16, channels=1)
+    config.update(plain)
+    config.data.labels = bool(model.num_classes)
+    config.evaluate.update(evaluate)
+    return config
+
+
+def slow_distance(model, source, count) -> float:
+    """Image by image, whole arrays, a general square root of a matrix."""
+    real = Real(source)
+    images = real.read(np.arange(real.count))["image"]
+    params = pixel.fit([images])
+    generated = Generated(model)
+    made = []
+    for k in range(count):
+        z, classes = generated.latents(Generated.read(0)(np.asarray([k])))
+        chosen = None if classes is None else np.argmax(classes, axis=-1)
+        made.append(to_uint8(model.images(z, classes=chosen))[0])
+    features = [np.asarray(pixel.features(params, np.stack(x)), np.float64) for x in (images, made)]
+    means = [x.mean(0) for x in features]
+    covariances = [np.cov(x.T) for x in features]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    traces = sum(np.trace(c) for c in covariances)
+    return float(np.square(means[0] - means[1]).sum() + traces - 2 * np.trace(root))
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_the_pixel_distance_is_what_it_says(classes):
+    model, source = tiny_model(classes=classes), digits(labels=bool(classes))
+    (result,) = Evaluator(model, source, SETTINGS).measure(model)
+    assert result["value"] == pytest.approx(slow_distance(model, source, 100), rel=1e-4)
+    assert result["metric"] == "fd_pixel100_full" and "fid" not in json.dumps(result).lower()
+    assert result["data"]["sha256"] == source.content_hash and result["seeds"] == [0]
+    assert "fd_pixel100_full: " in describe(result)
+
+
+def test_batches_and_repeats():
+    """The batch size moves nothing but rounding; repeats are other latents, and say how they vary."""
+    model, source = tiny_model(), digits()
+    values = []
+    for size in (7, 64):
+        evaluator = Evaluator(model, source, replace(SETTINGS, batch_size=size))
+        (result,) = evaluator.measure(model, repeats=2)
+        assert len(set(result["values"])) == 2 and result["seeds"] == [0, 1]
+        assert result["value"] == pytest.approx(np.mean(result["values"]))
+        assert result["spread"] == pytest.approx(np.std(result["values"], ddof=1))
+        values.append(result["values"])
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_a_damaged_cache_is_rebuilt_with_a_warning(own_cache, caplog):
+    model, source = tiny_model(), digits()
+    evaluator = Evaluator(model, source, SETTINGS)
+    (first,) = evaluator.measure(model)
+    files = sorted((own_cache / "statistics").iterdir())
+    assert len(files) == 2  # the basis and the moments
+    before = [file.read_bytes() for file in files]
+    for file, data in zip(files, before, strict=True):
+        file.write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING, logger=absl_logging.get_absl_logger().name):
+        (again,) = Evaluator(model, source, SETTINGS).measure(model)
+    assert again["value"] == first["value"]
+    assert all(str(file) in caplog.text for file in files)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_real_images_are_read_once(monkeypatch):
+    model, source = tiny_model(), digits()
+    evaluator = Evaluator(model, source, SETTINGS)
+    (first,) = evaluator.measure(model)
+    monkeypatch.setattr(Real, "read", None)
+    (again,) = evaluator.measure(model)
+    assert again["value"] == first["value"]
+
+
+def test_classes_have_distances_and_a_collapse_is_seen():
+    """At truncation 0 each class is one image: its diversity is 0, whatever the whole's is."""
+    model, source = tiny_model(classes=10), digits(labels=True)
+    model = model.with_arrays(*model.arrays, np.zeros((10, 8), np.float32))
+    settings = replace(SETTINGS, metrics="fd_pixel300_full", per_class=True)
+    (free,) = Evaluator(model, source, settings).measure(model)
+    (flat,) = Evaluator(model, source, replace(settings, truncation=0.0)).measure(model)
+    assert set(free["classes"]) == set(free["diversity"]) == {str(c) for c in range(10)}
+    assert all(value > 0 for value in free["classes"].values())
+    assert max(flat["diversity"].values()) < 1e-6 < min(free["diversity"].values())
+    assert len(collapsed(flat, 0.1)) == 10
+    assert collapsed({"diversity": {"0": 0.5, "1": 0.05, "2": None}}, 0.1) == ["1"]
+
+
+WORKER = """
+    import json, sys, jax
+    sys.path.insert(0, {tests!r})
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    index, count = int(sys.argv[1]), int(sys.argv[2])
+    if count > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize("localhost:{port}", count, index)
+    from render.tiny import tiny_model
+    from inr_gan_jax.config import EvaluateConfig
+    from inr_gan_jax.data.sources import open_source
+    from inr_gan_jax.metrics.evaluate import Evaluator
+    source = open_source("digits", height=16, width=16, channels=1, labels=True)
+    settings = EvaluateConfig(metrics="fd_pixel50_full", batch_size=8, per_class=True)
+    model = tiny_model(classes=10)
+    results = list(Evaluator(model, source, settings).measure(model))
+    print(json.dumps([[r["value"], r["classes"], r["diversity"]] for r in results]))
+"""
+
+
+def test_two_processes_equal_one(tmp_path):
+    port = 20000 + os.getpid() % 20000
+    code = textwrap.dedent(WORKER.format(tests=str(ROOT / "tests"), port=port))
+
+    def start(index, count):
+        folder = tmp_path / f"{count}"  # each run finds its own real statistics
+        env = os.environ | {"INR_GAN_JAX_CACHE": str(folder), "PYTHONPATH": str(ROOT)}
+        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={2 if count == 1 else 1}"
+        env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        command = [sys.executable, "-c", code, str(index), str(count)]
+        return subprocess.Popen(command, env=env, stdout=-1, stderr=-1, text=True)
+
+    said = []
+    for count in (1, 2):
+        processes = [start(i, count) for i in range(count)]
+        for process in processes:
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            said.append(json.loads(out.splitlines()[-1]))
+    one, first, second = said
+    assert second == []  # process 0 alone speaks
+    flat = [jax.tree.leaves(x, is_leaf=lambda v: v is None) for x in (one, first)]
+    assert len(flat[0]) > 20
+    np.testing.assert_allclose(*[np.array(x, float) for x in flat], rtol=1e-6)
+
+
+def test_evaluate_mode_writes_lines_and_curves(tmp_path, capsys):
+    model = tiny_model(classes=10)
+    write_checkpoint(tmp_path / "run", model)
+    draft = draft_of(model, metrics="fd_pixel20_full,fd_pixel30", batch_size=16)
+    main.evaluate(draft, tmp_path / "run")
+    found = main.evaluate(draft, tmp_path / "run" / "checkpoints" / "1", repeats=2)
+    lines = [json.loads(line) for line in (tmp_path / "run" / FILE).read_text().splitlines()]
+    names = ["fd_pixel20_full", "fd_pixel30"]
+    assert [line["metric"] for line in lines] == names * 2 and lines[2:] == found
+    assert lines[0]["kimg"] == 2 and lines[0]["checkpoint"].endswith("run/checkpoints/1")
+    assert any(p.name.startswith("events") for p in (tmp_path / "run").iterdir())
+    assert "fd_pixel30: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluate.metrics": ""}, "nothing to measure"),
+        ({"evaluate.metrics": "fid50k_full"}, "--detector_weights"),
+        ({"evaluate.metrics": "fid"}, "is no metric"),
+        ({"data.labels": False}, "has 10 classes, the data 0"),
+        ({"model.height": 8, "model.width": 8}, "has height 16, the configuration 8"),
+    ],
+)
+def test_mistakes(changes, said, tmp_path):
+    model = tiny_model(classes=10)
+    write_checkpoint(tmp_path / "run", model)
+    draft = draft_of(model, metrics="fd_pixel20")
+    draft.update_from_flattened_dict(changes)
+    with pytest.raises(UserError) as error:
+        main.evaluate(draft, tmp_path / "run")
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert cache.root() == tmp_path / "cache"
