@@ -21,7 +21,8 @@ test-slow: $(STAMP)  ## run the tests that take minutes each
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 test-reference: $(STAMP)  ## compare metrics with PyTorch's implementations (installs PyTorch)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 torch-fidelity==0.4.0
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check \
+	    torch==2.15.0 torchvision==0.29.2 torch-fidelity==0.4.0
 	$(VENV)/bin/python -m pytest -m reference $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay

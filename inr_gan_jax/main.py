@@ -8,10 +8,16 @@ trains, or goes on from the workdir's last checkpoint.
         --config.evaluate.metrics=fid50k_full,kid50k_full,is50k,pr50k3_full,ppl_zfull [--repeats=3]
 
 measures its newest checkpoint (or, with --workdir=runs/ffhq/checkpoints/1000, that one).
+
+    python -m inr_gan_jax.main --mode=report --config=configs/ffhq.py --workdir=runs/ffhq \\
+        --sizes=128,256,512,1024 [--reference=data/ffhq1024.zip] [--detector=pixel] [--images=5000]
+
+compares its images at several sizes with resampled ones: a table, report.json and report.png.
 """
 
 import re
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -32,6 +38,13 @@ WEIGHTS = flags.DEFINE_list(
     "Files with the weights of detectors (.pth, .safetensors), in any order.",
 )
 REPEATS = flags.DEFINE_integer("repeats", 1, "Measurements, each on other latents.", lower_bound=1)
+
+SIZES = flags.DEFINE_list("sizes", [], "Report: lengths of the longer side in pixels.")
+IMAGES = flags.DEFINE_integer("images", 5000, "Report: generated images.", lower_bound=2)
+DETECTOR = flags.DEFINE_enum("detector", "inception", ["inception", "pixel"], "Report: features.")
+REFERENCE = flags.DEFINE_string(
+    "reference", None, "Report: larger real images, a zip or folder; default: the training data."
+)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -118,6 +131,48 @@ def evaluate(
     return evaluate_workdir(config, source, workdir, detector_weights, repeats)
 
 
+def report(
+    draft: ConfigDict,
+    workdir: epath.PathLike,
+    sizes: Sequence[int],
+    *,
+    images: int = 5000,
+    detector: str = "inception",
+    reference: epath.PathLike | None = None,
+    detector_weights: Sequence[epath.PathLike] = (),
+) -> dict:
+    """Compares a run's images at several output sizes with resampled ones (see metrics.report)."""
+    from inr_gan_jax.data.sources import open_at_own_size
+    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.metrics import weights
+    from inr_gan_jax.metrics.report import report_workdir
+
+    config, source = _opened(draft)
+    larger = None
+    if reference is not None:
+        larger = open_at_own_size(str(reference), channels=config.model.channels)
+    use_compilation_cache()
+    return report_workdir(
+        config,
+        source,
+        workdir,
+        sizes=sizes,
+        images=images,
+        detector=detector,
+        reference=larger,
+        load=lambda network: weights.load(network, detector_weights),
+    )
+
+
+def _report() -> None:
+    if not SIZES.value or not all(size.isdecimal() for size in SIZES.value):
+        raise UserError("give the sizes of the report in pixels: --sizes=128,256,512")
+    report(
+        CONFIG.value, _workdir(), list(map(int, SIZES.value)), images=IMAGES.value,
+        detector=DETECTOR.value, reference=REFERENCE.value, detector_weights=WEIGHTS.value,
+    )  # fmt: skip
+
+
 def _workdir() -> epath.PathLike:
     if WORKDIR.value is not None:
         return WORKDIR.value
@@ -127,6 +182,7 @@ def _workdir() -> epath.PathLike:
 MODES = {
     "train": lambda: train(CONFIG.value, _workdir(), WEIGHTS.value),
     "evaluate": lambda: evaluate(CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value),
+    "report": _report,
 }
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 

@@ -1,6 +1,7 @@
 """The commands as a user runs them, on real data, with networks that are as small as they get."""
 
 import io
+import json
 import os
 import re
 import shlex
@@ -31,7 +32,8 @@ TINY = [
     *("model.rank=2", "discriminator.channel_base=64", "discriminator.channel_max=8"),
     *("train.batch_size=8", "log.grid_size=20"),
 ]
-CADENCE = ["log.metrics_kimg=0.4", "log.grid_kimg=1", "log.checkpoint_kimg=1"]
+CADENCE = ["log.metrics_kimg=0.4", "log.grid_kimg=1", "log.checkpoint_kimg=1",
+           "evaluate.metrics=fd_pixel100_full", "evaluate.kimg=1"]  # fmt: skip
 DIGITS = f"--config={ROOT}/configs/digits.py"
 
 
@@ -46,6 +48,7 @@ def env(tmp_path_factory) -> dict[str, str]:
     changes = {
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": cache,
+        "INR_GAN_JAX_CACHE": cache,
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
@@ -98,6 +101,11 @@ def test_a_run_leaves_what_it_promises(run):
     workdir, said = run
     assert (workdir / "run.json").exists()
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["125", "250"]
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["metric"], line["kimg"]) for line in found] == [("fd_pixel100_full", 1),
+                                                                  ("fd_pixel100_full", 2)]  # fmt: skip
+    assert all(f"fd_pixel100_full: {line['value']:.5g} " in said for line in found)
+    assert [Path(line["checkpoint"]).name for line in found] == ["125", "250"]
     names = ["000000000.png", "000001000.png", "000002000.png", "real.png"]
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == names
     for name in names:  # a row of two images for each class, grey lines between
@@ -114,6 +122,7 @@ def test_a_run_leaves_what_it_promises(run):
 def test_tensorboard_reads_the_curves(run):
     events = EventAccumulator(str(run[0]))
     events.Reload()
+    assert len(events.Scalars("metrics/fd_pixel100_full")) == 2
     for tag in ("loss/g", "loss/d", "r1/penalty", "images_per_second"):
         values = events.Scalars(tag)
         assert all(np.isfinite(v.value) for v in values)

@@ -24,9 +24,10 @@ class Source:
     """Random access to (image, label): uint8 [height, width, channels] in 0..255, int.
 
     Labels are 0 and `num_classes` is 0 unless labels were asked for. `content_hash` (SHA-256, hex)
-    depends on the data alone, not on where it lies; `prepared` is what `data.prepare` noted of how
-    it made the images (the filter that resized them, ...), None for others' files. Picklable; safe with threads and in worker
-    processes. Reading an image that cannot be decoded raises a UserError that names it.
+    depends on the data alone, not on where it lies. `prepared` is what `data.prepare` noted of how
+    it made the images (the filter that resized them, ...), None for other files. Picklable; safe
+    with threads and in worker processes. Reading an image that cannot be decoded raises a UserError
+    that names it.
     """
 
     def __init__(
@@ -114,6 +115,23 @@ def open_source(
         )
     return Source(
         store, height=height, width=width, channels=channels, labels=classes, identity=identity
+    )
+
+
+def open_at_own_size(source: str, *, channels: int, data_dir: str | None = None) -> Source:
+    """As `open_source`, without labels, whatever size the images have: that of the first one.
+
+    Raises UserError where the images are not all of one size, or not of `channels`.
+    """
+    store = open_store(source, data_dir, True)
+    if isinstance(store, FileStore):
+        height, width = store.inspect(0).size
+    elif store.size is not None:
+        height, width = store.size
+    else:
+        raise UserError(f"the images of {store.name} have no common size")
+    return open_source(
+        source, height=height, width=width, channels=channels, labels=False, data_dir=data_dir
     )
 
 

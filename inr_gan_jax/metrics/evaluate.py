@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from inr_gan_jax import __version__
 from inr_gan_jax.metrics import cache, statistics, vgg, weights
 from inr_gan_jax.metrics.classes import diversity
 from inr_gan_jax.metrics.detectors import Detector, open_detector
@@ -29,7 +30,6 @@ from inr_gan_jax.metrics.survey import Survey, survey
 
 KEPT = 100_000  # features of real images that are kept whole: KID's subsets draw no more
 VERSION = 1  # of what the cache holds: another way to compute is another key
-PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
 @dataclass(frozen=True)
@@ -141,26 +141,21 @@ class Evaluator:
             "kept": len(keep),
             "classes": self._classes,
         }
-        found = cache.lookup(key) if jax.process_index() == 0 else None
-        if _agreed(found is not None):
-            return found and Survey.from_arrays(found)
 
         def compute(arrays, batch):
             pixels, labels = images.images((), batch)
             return {"features": detector.apply(arrays, pixels)["features"], "label": labels}
 
-        made = survey(
-            self._stream(("real", group.detector), compute),
-            detector.params,
-            images.read,
-            images.count,
-            classes=self._classes,
-            keep=keep,
-            what=f"real, {group.detector}",
-        )
-        if jax.process_index() == 0:
-            cache.keep(key, made.to_arrays())
-        return made
+        def make():
+            stream = self._stream(("real", group.detector), compute)
+            made = survey(
+                stream, detector.params, images.read, images.count,
+                classes=self._classes, keep=keep, what=f"real, {group.detector}",
+            )  # fmt: skip
+            return made.to_arrays()
+
+        found = _shared(key, make)
+        return found and Survey.from_arrays(found)
 
     def _path_length(self, metric: Metric, model, seed: int) -> float:
         compute = squared_rates(self._generated, metric, vgg.lpips, crop=self._settings.ppl_crop)
@@ -207,9 +202,14 @@ class Evaluator:
             },
             "detector": {"name": metric.detector, "identity": identity},
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "versions": {name: metadata.version(name) for name in ("inr_gan_jax", *PACKAGES)}
-            | {"python": platform.python_version()},
+            "versions": versions(),
         }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that has a part in a number."""
+    found = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")}
+    return {"inr_gan_jax": __version__, "python": platform.python_version()} | found
 
 
 def collapsed(result: dict, below: float) -> list[str]:
@@ -264,8 +264,18 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _agreed(found: bool) -> bool:
-    """What process 0 says."""
+def _shared(key: dict, make: Callable[[], dict]) -> dict | None:
+    """From process 0's cache, and then for it alone; else all processes make it together."""
+    found = cache.lookup(key) if jax.process_index() == 0 else None
+    if not _told(found is not None):
+        found = make()
+        if jax.process_index() == 0:
+            cache.keep(key, found)
+    return found
+
+
+def _told(value: bool) -> bool:
+    """What process 0 says, in all processes."""
     if jax.process_count() == 1:
-        return found
-    return bool(multihost_utils.broadcast_one_to_all(np.int32(found)))
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -31,8 +31,8 @@ class Results:
         """All metrics of a model; `checkpoint` says which it is. Warns of collapsed classes."""
         found = []
         for result in self._evaluator.measure(model, repeats):
-            result = {"metric": result["metric"], "value": result["value"],
-                      "checkpoint": checkpoint, "kimg": model.images_seen / 1000} | result  # fmt: skip
+            about = {"checkpoint": checkpoint, "kimg": model.images_seen / 1000}
+            result = {name: result[name] for name in ("metric", "value")} | about | result
             found.append(result)
             tqdm.write(describe(result))
             self._append(result)

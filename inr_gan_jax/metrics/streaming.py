@@ -25,6 +25,7 @@ class Stream:
     """
 
     def __init__(self, compute: Callable[[object, dict], dict], batch_size: int):
+        self._function = compute
         self._mesh = make_mesh(jax.local_devices())
         self._size = batch_size * self._mesh.size
         self._whole, self._split = replicated(self._mesh), over_batch(self._mesh)
@@ -34,7 +35,7 @@ class Stream:
 
     def shapes(self, arrays: object, batch: Rows) -> dict[str, jax.ShapeDtypeStruct]:
         """What `compute` gives for a batch like this one, without computing it."""
-        return jax.eval_shape(self._compute, local_copy(arrays), batch)
+        return jax.eval_shape(self._function, local_copy(arrays), batch)
 
     def run(
         self, arrays: object, read: Callable[[np.ndarray], Rows], count: int, what: str

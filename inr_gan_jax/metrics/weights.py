@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import logging
-import os
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from inr_gan_jax.atomic import replaced
 from inr_gan_jax.convert import unpickle
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.metrics.cache import root
 
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
@@ -79,8 +79,7 @@ def load(
       network: `inception`, `vgg16` or `lpips`.
       given: the user's files, `.safetensors` or what `torch.save` writes, in any order: which one
         holds which network is seen from the names of its tensors.
-      cache: folder of fetched files, by default `$INR_GAN_JAX_CACHE`, or else
-        `~/.cache/inr_gan_jax/detectors`.
+      cache: folder of fetched files, by default `detectors/` in `cache.root()`.
 
     What is not given is taken from the cache, or fetched into it. Raises UserError for a file that
     cannot be read or holds no detector, two files for one network, and if nothing can be fetched.
@@ -145,8 +144,7 @@ def _network_of(path: epath.Path, names: Iterable[str]) -> str:
 def _fetched(network: str, cache: epath.PathLike | None) -> epath.Path:
     """The published file in the cache, fetched if it is not there or not whole."""
     source = SOURCES[network]
-    folder = cache or os.environ.get("INR_GAN_JAX_CACHE") or "~/.cache/inr_gan_jax/detectors"
-    path = epath.Path(folder).expanduser() / source.name
+    path = epath.Path(cache or root() / "detectors").expanduser() / source.name
     try:
         if path.exists():
             if _sha256(path) == source.sha256:

@@ -6,9 +6,10 @@ operations, each applied with probability p, and p follows the signs of D on rea
 `augment` is both, and `update_p` is the controller. All shapes are static, and images pass through
 linear maps and additions only: any derivative with respect to them exists.
 
-With every gate shut, p = 0, geometry still resamples, as in the field: the wavelet is orthonormal,
-so an image of 4 pixels or more per side comes back to about 3e-6 of its largest magnitude. Flips
-and quarter turns are not that exact: the filter is not symmetric.
+With every gate shut, p = 0, geometry still resamples, as in the field, but its wavelet is
+orthonormal: an image of 4 pixels or more per side, random or smooth, comes back to 3e-7. Flips and
+quarter turns are not that exact, for the filter is not symmetric: root mean squares of 0.09 on a
+uniformly random image of 64x64 pixels, and of 0.005 on a smooth one.
 """
 
 import functools
@@ -50,7 +51,8 @@ PIPELINES: dict[str, tuple[str, ...]] = {
 }
 _ALL = sum(GROUPS.values(), ())
 _NORMAL = {"scale", "aniso", "xfrac", "brightness", "contrast", "saturation", "imgfilter", "noise"}
-_SHAPES = {"xint": (2,), "xfrac": (2,), "imgfilter": (4,), "cutout": (2,)}
+# Which of the four numbers in its row an operation uses; all others use the first.
+_NUMBERS = {"xint": slice(2), "xfrac": slice(2), "imgfilter": slice(4), "cutout": slice(2)}
 
 _SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
 _BAND_POWER = np.asarray([10, 1, 1, 1]) / 13  # of natural images, expected
@@ -60,31 +62,36 @@ class Draw(NamedTuple):
     """The random numbers of one operation.
 
     `gate`: whether it applies, bool `[]` (`[4]` for the image filter: one for each band).
-    `value`: uniform on [0, 1), or normal for those in `_NORMAL`; for the noise, its level
-    first, then one number for each pixel and channel.
+    `value`: uniform on [0, 1), or normal for those in `_NORMAL`; `[]`, or `[2]` for x and y, or
+    `[4]` for the bands; for the noise (level `[]`, pixels `[H, W, C]`).
     """
 
     gate: jax.Array
-    value: jax.Array
+    value: jax.Array | tuple[jax.Array, jax.Array]
 
 
 Draws = dict[str, Draw]
 
 
-def draw(key: jax.Array, p: jax.Array, shape: tuple, operations: tuple[str, ...]) -> Draws:
+def draw(key: jax.Array, p, shape: tuple[int, ...], operations: tuple[str, ...]) -> Draws:
     """Random numbers for one image of `shape` (H, W, C): operation -> `Draw`.
 
-    An operation's numbers depend on the key and on itself, not on the others in the pipeline.
+    An operation's numbers depend on the key and on itself, not on the others in the pipeline:
+    each has its row in tables that are drawn whole, for few random calls compile much faster.
     """
+    uniform_key, normal_key, pixel_key = jax.random.split(key, 3)
+    coins, uniform = jax.random.uniform(uniform_key, (2, len(_ALL), 4))
+    normal = jax.random.normal(normal_key, (len(_ALL), 4))
     draws = {}
     for name in operations:
-        gate_key, value_key = jax.random.split(jax.random.fold_in(key, _ALL.index(name)))
+        row = _ALL.index(name)
         # At least one of the two rotations with probability p.
         chance = 1 - jnp.sqrt(1 - p) if name in ("rotate", "rotate_after") else p
-        gate = jax.random.uniform(gate_key, (4,) if name == "imgfilter" else ()) < chance
-        sample = jax.random.normal if name in _NORMAL else jax.random.uniform
-        values = (1 + np.prod(shape),) if name == "noise" else _SHAPES.get(name, ())
-        draws[name] = Draw(gate, sample(value_key, values))
+        gate = coins[row, slice(4) if name == "imgfilter" else 0] < chance
+        value = (normal if name in _NORMAL else uniform)[row, _NUMBERS.get(name, 0)]
+        if name == "noise":
+            value = value, jax.random.normal(pixel_key, shape)
+        draws[name] = Draw(gate, value)
     return draws
 
 
@@ -204,9 +211,8 @@ def _filter(x_hwc: jax.Array, draws: Draws) -> jax.Array:
 
 
 def _noise(x_hwc: jax.Array, draws: Draws) -> jax.Array:
-    gate, value = draws["noise"]
-    sigma = jnp.where(gate, jnp.abs(0.1 * value[0]), 0)
-    return x_hwc + sigma * value[1:].reshape(x_hwc.shape)
+    gate, (level, pixels) = draws["noise"]
+    return x_hwc + jnp.where(gate, jnp.abs(0.1 * level), 0) * pixels
 
 
 def _cutout(x_hwc: jax.Array, draws: Draws) -> jax.Array:

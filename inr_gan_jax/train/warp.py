@@ -81,7 +81,7 @@ def _positions(size: int) -> np.ndarray:
 
 def _locate(centred: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(sample of the doubled period, fraction up to the next one, whether the padding holds it)."""
-    inside = jnp.abs(centred) <= 1.5 * (size - 1) + 0.5
+    inside = jnp.abs(centred) <= 1.5 * (size - 1)
     position = jnp.mod(2 * centred + (size - 1), 2 * _period(size))
     sample = jnp.floor(position)
     return sample.astype(jnp.int32), position - sample, inside
@@ -106,8 +106,8 @@ def warp(x_hwc: jax.Array, inverse: jax.Array) -> jax.Array:
     """Resamples an image `[H, W, C]` by an affine map; linear in the image.
 
     `inverse` is `[3, 3]` and takes a place of the output to the place of the input that is seen
-    there: homogeneous (x, y, 1), in pixels from the image's centre, y down. Beyond its edge the
-    image is reflected, once: what lies further than size - 1 pixels from the edge is 0.
+    there: homogeneous (x, y, 1), in pixels from the image's centre, y down. The image is reflected
+    about its outermost pixels, once: what lies size pixels or more beyond them is 0.
     """
     height, width, _ = x_hwc.shape
     x, y = jnp.meshgrid(_positions(width), _positions(height))

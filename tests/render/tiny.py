@@ -23,7 +23,7 @@ def tiny_model(family: str = "inr_gan", classes: int = 0, channels: int = 1, **c
     for embedding in (config.model.embedding_coarse, config.model.embedding_fine):
         embedding.update({"log": 32, "table": 4})
     config = parse(config, num_classes=classes)
-    w_avg = jnp.zeros(config.model.w_dim)
+    w_avg = jnp.zeros(config.model.w_avg_shape)
     model = Model(config, {}, {}, w_avg, class_counts=[1] * classes)
     params, buffers = jax.jit(model.networks.init_generator)(jax.random.key(1))
     return model.with_arrays(params, buffers, w_avg)
