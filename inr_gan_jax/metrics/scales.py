@@ -3,7 +3,8 @@
 Sizes are (width, height), arrays `[B, H, W, C]`.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -72,13 +73,21 @@ class Renders:
     def __init__(self, model, truncation: float = 1.0):
         self._model, self._truncation = model, truncation
         self._generated = Generated(model)
-        self._function = ContinuousImage(InrParams({}, {}, inr_spec(model.config.model)))
-        self._grids = {self.native: planned(self._function, self.native)}
+        spec = inr_spec(model.config.model)
+        self._function = ContinuousImage(InrParams({}, {}, spec))
         mesh = make_mesh(jax.local_devices())
         whole, self._split = replicated(mesh), over_batch(mesh)
         self._arrays = jax.device_put(local_copy(Generated.arrays(model)), whole)
-        shardings = (whole, whole, self._split)
-        self._render = jax.jit(self._made, in_shardings=shardings, out_shardings=self._split)
+        # Two programs, so that another size compiles nothing but its own render.
+        networks = InrParams(whole, self._split, spec)
+        self._inr = jax.jit(
+            self._networks, in_shardings=(whole, self._split), out_shardings=networks
+        )
+        self._render = jax.jit(
+            lambda params, grid: to_uint8(render(params, grid)),
+            in_shardings=(networks, whole),
+            out_shardings=self._split,
+        )
 
     @property
     def native(self) -> Size:
@@ -91,32 +100,26 @@ class Renders:
         `image` `[b, H, W, C]`, rendered at `size` (`inr`) or made of the native render by Pillow
         (`bicubic`, `lanczos`), `native`, that render, and `number`.
         """
-        rendered = method == "inr" and size != self.native
-        if rendered:
-            self._grids[size] = planned(self._function, size)
+        sizes = [self.native] + [size] * (method == "inr" and size != self.native)
+        grids = [planned(self._function, size) for size in sizes]
 
         def read(numbers):
-            if rendered:
-                image, native = self._images(numbers, [size, self.native])
-            else:
-                (native,) = self._images(numbers, [self.native])
-                image = resized(native, size, method)
+            params = self._inr(
+                self._arrays, jax.device_put(Generated.read(SEED)(numbers), self._split)
+            )
+            native, *others = (np.asarray(self._render(params, grid)) for grid in grids)
+            image = others[0] if others else resized(native, size, method)
             return {"image": image, "native": native, "number": numbers.astype(np.uint32)}
 
         return read
 
-    def _images(self, numbers: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
-        batch = jax.device_put(Generated.read(SEED)(numbers), self._split)
-        made = self._render(self._arrays, [self._grids[size] for size in sizes], batch)
-        return [np.asarray(images) for images in made]
-
-    def _made(self, arrays: tuple, grids: list[Grid], batch: dict) -> list[jax.Array]:
+    def _networks(self, arrays: tuple, batch: dict) -> InrParams:
         params, buffers, w_avg = arrays
         z, classes = self._generated.latents(batch)
         generator = self._model.networks.generator(params, buffers)
         ws = mapping.broadcast_styles(generator.mapping(z, classes), generator.num_styles)
-        inrs = generator.inr_params(mapping.truncate(ws, w_avg, self._truncation, None, classes))
-        return [to_uint8(render(inrs, grid)) for grid in grids]
+        ws = mapping.truncate(ws, w_avg, self._truncation, None, classes)
+        return generator.inr_params(ws)
 
 
 def real_reader(real: Real, size: Size) -> Callable[[np.ndarray], dict]:
@@ -176,6 +179,7 @@ def psnr(a_bhwc: jax.Array, b_bhwc: jax.Array) -> jax.Array:
     return 10 * jnp.log10(4 / jnp.maximum(error_b, ROUNDING))
 
 
+@functools.partial(jax.jit, static_argnames="size")
 def patches(images_bhwc: jax.Array, numbers_b: jax.Array, size: Size) -> jax.Array:
     """A patch of `size` of each image, whole pixels, anywhere with the same probability.
 

@@ -88,7 +88,7 @@ class Steps:
         size = r.batch_size // 2
         inputs = self._latents(state, Phase.G_PATH, size)
         shape = (size, config.height, config.width, config.channels)
-        key = jax.random.fold_in(self._key(state, Phase.G_PATH), 1)
+        key = jax.random.fold_in(self._key(state, Phase.G_PATH), 6)
         inputs["cotangent"] = self._split(
             jax.random.normal(key, shape) / (config.height * config.width) ** 0.5
         )
@@ -194,10 +194,11 @@ class Steps:
     def _latents(self, state: TrainState, phase: Phase, size: int) -> dict:
         """Inputs of the generator for one phase, drawn for the whole batch, then split."""
         config = self.networks.generator_config
+        # The i-th of n keys is fold_in(key, i): other purposes count from 4.
         z_key, class_key, mix_key, noise_key = jax.random.split(self._key(state, phase), 4)
         z = jax.random.normal(z_key, (size, config.z_dim))
         inputs = {"z": z, "classes": None, "noise_keys": None}
-        inputs["fake_keys"] = self._augment_keys(state, phase, 2, size)
+        inputs["fake_keys"] = self._augment_keys(state, phase, 4, size)
         if config.num_classes:
             logits = jnp.log(jnp.asarray(self.recipe.class_counts, jnp.float32))
             classes = jax.random.categorical(class_key, logits, shape=(size,))
@@ -217,7 +218,7 @@ class Steps:
         """Real images (uint8) and one-hot labels of one phase, split into microbatches."""
         classes = self.networks.generator_config.num_classes
         inputs = {"real": batch["image"], "real_classes": None}
-        inputs["real_keys"] = self._augment_keys(state, phase, 3, self.recipe.batch_size)
+        inputs["real_keys"] = self._augment_keys(state, phase, 5, self.recipe.batch_size)
         if classes:
             inputs["real_classes"] = jax.nn.one_hot(batch["label"], classes)
         return jax.tree.map(self._split, inputs)
