@@ -17,6 +17,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from inr_gan_jax import __version__
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import cache, statistics, vgg, weights
 from inr_gan_jax.metrics.classes import diversity
 from inr_gan_jax.metrics.detectors import Detector, open_detector
@@ -194,16 +195,33 @@ class Evaluator:
             "images": metric.count,
             "seeds": list(range(len(values))),
             "truncation": self._settings.truncation,
-            "data": {
-                "source": self._source.name,
-                "images": len(self._source),
-                "sha256": self._source.content_hash,
-                "prepared": self._source.prepared,
-            },
+            "data": describe_data(self._source),
             "detector": {"name": metric.detector, "identity": identity},
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "versions": versions(),
         }
+
+
+def describe_data(source) -> dict:
+    """Which real images: their name, number, size, content, and how they were prepared."""
+    return {
+        "source": source.name,
+        "images": len(source),
+        "size": [source.width, source.height],
+        "sha256": source.content_hash,
+        "prepared": source.prepared,
+    }
+
+
+def check_data(model, source) -> None:
+    """Raises UserError unless a model's images are of the data's size and channels."""
+    for name in ("height", "width", "channels"):
+        ours, theirs = getattr(model.config.model, name), getattr(source, name)
+        if ours != theirs:
+            raise UserError(
+                f"the model in {model.checkpoint} has {name} {ours}, the data {theirs}: give the "
+                "configuration that it was trained with"
+            )
 
 
 def versions() -> dict[str, str]:

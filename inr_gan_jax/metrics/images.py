@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inr_gan_jax.models import mapping
+from inr_gan_jax.models.inr import InrParams
 
 THREADS = 4  # that decode real images
 
@@ -58,10 +59,20 @@ class Generated:
 
     def synthesis(self, arrays: tuple, w: jax.Array, classes: jax.Array | None) -> jax.Array:
         """w -> images `[b, H, W, C]`, float32, about [-1, 1]; truncated as the settings say."""
+        generator, ws = self._styles(arrays, w, classes)
+        return generator.image(ws)
+
+    def inr(self, arrays: tuple, batch: dict) -> InrParams:
+        """The coordinate functions of a batch's images; ValueError where they are none."""
+        z, classes = self.latents(batch)
+        generator, ws = self._styles(arrays, self.w(arrays, z, classes), classes)
+        return generator.inr_params(ws)
+
+    def _styles(self, arrays: tuple, w: jax.Array, classes: jax.Array | None) -> tuple:
         params, buffers, w_avg = arrays
         generator = self._networks.generator(params, buffers)
         ws = mapping.broadcast_styles(w, generator.num_styles)
-        return generator.image(mapping.truncate(ws, w_avg, self._truncation, None, classes))
+        return generator, mapping.truncate(ws, w_avg, self._truncation, None, classes)
 
     def images(self, arrays: tuple, batch: dict) -> tuple[jax.Array, jax.Array]:
         """(uint8 images `[b, H, W, C]`, class numbers `[b]`, 0 without classes)."""

@@ -59,15 +59,15 @@ def _vectors(images_bhwc: jax.Array) -> jax.Array:
     shrink = max(height, width, SIDE) / SIDE
     small_bhwc = jnp.einsum(
         "yh,bhwc,xw->byxc",
-        _averages(height, max(round(height / shrink), 1)),
+        coverage(height, max(round(height / shrink), 1)),
         images_bhwc.astype(jnp.float32) / 255,
-        _averages(width, max(round(width / shrink), 1)),
+        coverage(width, max(round(width / shrink), 1)),
         precision=jax.lax.Precision.HIGHEST,
     )
     return small_bhwc.reshape(len(small_bhwc), -1)
 
 
-def _averages(size: int, cells: int) -> np.ndarray:
+def coverage(size: int, cells: int) -> np.ndarray:
     """`[cells, size]`: the part of each cell, of `size / cells` pixels, that each pixel covers."""
     edges, pixels = np.arange(cells + 1)[:, None] * size / cells, np.arange(size)
     overlaps = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from inr_gan_jax.atomic import replaced
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.metrics.evaluate import Evaluator, collapsed
+from inr_gan_jax.metrics.evaluate import Evaluator, check_data, collapsed
 from inr_gan_jax.model import Model, load
 from inr_gan_jax.monitor import SummaryWriter
 
@@ -68,16 +68,11 @@ def evaluate_workdir(
             "(or fd_pixel50k_full, which needs no detector's weights)"
         )
     model = load(workdir)
-    ours, theirs = config.model, model.config.model
-    for name in ("height", "width", "channels"):
-        if getattr(ours, name) != getattr(theirs, name):
-            raise UserError(
-                f"the model in {workdir} has {name} {getattr(theirs, name)}, the configuration "
-                f"{getattr(ours, name)}: give the configuration that it was trained with"
-            )
+    check_data(model, source)
     if model.num_classes != source.num_classes:
         raise UserError(
-            f"the model in {workdir} has {model.num_classes} classes, the data {source.num_classes}"
+            f"the model in {model.checkpoint} has {model.num_classes} classes, the data "
+            f"{source.num_classes}: give the configuration that it was trained with"
         )
     evaluator = Evaluator(model, source, config.evaluate, detector_weights)
     home = epath.Path(model.checkpoint).parent.parent

@@ -15,7 +15,7 @@ from PIL import Image
 
 from inr_gan_jax.data.images import to_image
 from inr_gan_jax.metrics.images import THREADS, Generated, Real, to_uint8
-from inr_gan_jax.models import mapping
+from inr_gan_jax.metrics.pixel import coverage
 from inr_gan_jax.models.generator import inr_spec
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.render import film
@@ -71,8 +71,7 @@ class Renders:
     """
 
     def __init__(self, model, truncation: float = 1.0):
-        self._model, self._truncation = model, truncation
-        self._generated = Generated(model)
+        self._generated = Generated(model, truncation)
         spec = inr_spec(model.config.model)
         self._function = ContinuousImage(InrParams({}, {}, spec))
         mesh = make_mesh(jax.local_devices())
@@ -81,7 +80,7 @@ class Renders:
         # Two programs, so that another size compiles nothing but its own render.
         networks = InrParams(whole, self._split, spec)
         self._inr = jax.jit(
-            self._networks, in_shardings=(whole, self._split), out_shardings=networks
+            self._generated.inr, in_shardings=(whole, self._split), out_shardings=networks
         )
         self._render = jax.jit(
             lambda params, grid: to_uint8(render(params, grid)),
@@ -112,14 +111,6 @@ class Renders:
             return {"image": image, "native": native, "number": numbers.astype(np.uint32)}
 
         return read
-
-    def _networks(self, arrays: tuple, batch: dict) -> InrParams:
-        params, buffers, w_avg = arrays
-        z, classes = self._generated.latents(batch)
-        generator = self._model.networks.generator(params, buffers)
-        ws = mapping.broadcast_styles(generator.mapping(z, classes), generator.num_styles)
-        ws = mapping.truncate(ws, w_avg, self._truncation, None, classes)
-        return generator.inr_params(ws)
 
 
 def real_reader(real: Real, size: Size) -> Callable[[np.ndarray], dict]:
@@ -153,18 +144,11 @@ def area(images_bhwc: jax.Array, size: Size) -> jax.Array:
         return images_bhwc.astype(jnp.float32)
     return jnp.einsum(
         "yh,bhwc,xw->byxc",
-        _covered(shape[1], height),
+        coverage(shape[1], height),
         images_bhwc.astype(jnp.float32),
-        _covered(shape[2], width),
+        coverage(shape[2], width),
         precision=jax.lax.Precision.HIGHEST,
     )
-
-
-def _covered(pixels: int, cells: int) -> np.ndarray:
-    """`[cells, pixels]`: the part of each cell, of `pixels / cells` pixels, that a pixel covers."""
-    edges, left = np.arange(cells + 1)[:, None] * pixels / cells, np.arange(pixels)
-    overlaps = np.minimum(edges[1:], left + 1) - np.maximum(edges[:-1], left)
-    return (np.maximum(overlaps, 0) * cells / pixels).astype(np.float32)
 
 
 def psnr(a_bhwc: jax.Array, b_bhwc: jax.Array) -> jax.Array:

@@ -78,7 +78,7 @@ def test_the_pixel_distance_is_what_it_says(classes):
 
 
 def test_batches_and_repeats():
-    """The batch size moves nothing but rounding; repeats are other latents, and say how they vary."""
+    """Batch sizes move nothing but rounding; repeats are other latents, and say how they vary."""
     model, source = tiny_model(), digits()
     values = []
     for size in (7, 64):
@@ -198,7 +198,7 @@ def test_evaluate_mode_writes_lines_and_curves(tmp_path, capsys):
         ({"evaluate.metrics": "fid50k_full"}, "--detector_weights"),
         ({"evaluate.metrics": "fid"}, "is no metric"),
         ({"data.labels": False}, "has 10 classes, the data 0"),
-        ({"model.height": 8, "model.width": 8}, "has height 16, the configuration 8"),
+        ({"model.height": 8, "model.width": 8}, "has height 16, the data 8"),
     ],
 )
 def test_mistakes(changes, said, tmp_path):
