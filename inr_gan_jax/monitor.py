@@ -23,6 +23,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 
+SHOWN = {"G": "loss/g", "D": "loss/d", "R1": "r1/penalty", "p": "augment/p"}  # on the console
+
+
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """[-1, 1] floats -> uint8, rounded and clipped."""
     return np.clip(np.rint(np.asarray(images) * 127.5 + 127.5), 0, 255).astype(np.uint8)
@@ -177,7 +180,7 @@ class Monitor:
             self.writer.flush()
         shown = " ".join(
             f"{name} {values[key]:.3f}"
-            for name, key in (("G", "loss/g"), ("D", "loss/d"), ("R1", "r1/penalty"))
+            for name, key in SHOWN.items()
             if key in values
         )
         self.say(f"kimg {images / 1000:.1f}/{self._total / 1000:g}  {speed}  left {left}  {shown}")

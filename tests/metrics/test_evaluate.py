@@ -12,17 +12,22 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import scipy.linalg
+import scipy.special
 from absl import logging as absl_logging
+from metrics import reference
 from render.tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax import main
 from inr_gan_jax.config import EvaluateConfig, base, to_plain
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.metrics import cache, pixel
+from inr_gan_jax.metrics import cache, detectors, evaluate, pixel, ppl, statistics, vgg, weights
 from inr_gan_jax.metrics.evaluate import Evaluator, collapsed
 from inr_gan_jax.metrics.images import Generated, Real, to_uint8
+from inr_gan_jax.metrics.names import Metric, parse_names
+from inr_gan_jax.metrics.neighbours import precision_recall
 from inr_gan_jax.metrics.results import FILE, describe
 
 ROOT = Path(__file__).parents[2]
@@ -210,3 +215,98 @@ def test_mistakes(changes, said, tmp_path):
         main.evaluate(draft, tmp_path / "run")
     assert said in str(error.value) and "\n" not in str(error.value)
     assert cache.root() == tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory) -> list[str]:
+    """Files with the tensors of a narrow VGG16 and of LPIPS."""
+    folder, tensors = tmp_path_factory.mktemp("weights"), reference.tensors()
+    for name, part in (("vgg", "vgg"), ("lin", "lpips")):
+        chosen = {k: v for k, v in tensors.items() if k.startswith("lin") == (part == "lpips")}
+        safetensors.numpy.save_file(chosen, folder / f"{name}.safetensors")
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+def slow_rates(model, space, sampling, count, lpips) -> list[float]:
+    """Image by image; the path's place is the library's own draw."""
+    generated, found = Generated(model), []
+    for k in range(count):
+        batch = Generated.read(0)(np.asarray([k]))
+        a, b = (np.asarray(generated.latents(batch, purpose)[0], np.float64) for purpose in (0, 1))
+        t = float(ppl._uniform(batch["seed"][0], batch["number"][0])) if sampling == "full" else 0.0
+        pair = []
+        for s in (t, t + ppl.EPSILON):
+            if space == "z":
+                a1, b1 = (x / np.linalg.norm(x) for x in (a, b))
+                angle = np.arccos(np.sum(a1 * b1))
+                z = (np.sin((1 - s) * angle) * a1 + np.sin(s * angle) * b1) / np.sin(angle)
+                ws = model.styles(z.astype(np.float32))
+            else:
+                wa, wb = (model.styles(x.astype(np.float32)) for x in (a, b))
+                ws = wa + (wb - wa) * s
+            pair.append(np.repeat(model.images(ws=ws), 3, axis=-1))
+        found.append(float(lpips(*pair)[0]) / ppl.EPSILON**2)
+    return found
+
+
+def test_path_lengths(narrow):
+    """Steps of 1e-4 are at the edge of float32: the mean is compared, not each rate."""
+    model, source = tiny_model(), digits()
+    names = ["ppl16_zfull", "ppl16_wend"]
+    settings = replace(SETTINGS, metrics=",".join(names))
+    results = list(Evaluator(model, source, settings, narrow).measure(model))
+    assert [result["metric"] for result in results] == names
+    load = {k: weights.load(k, narrow) for k in ("vgg16", "lpips")}
+    network = vgg.lpips_from_torch(load["vgg16"][0], load["lpips"][0])
+
+    def lpips(x, y):
+        return vgg.lpips(network, x, y)
+
+    for result, kind in zip(results, (("z", "full"), ("w", "end")), strict=True):
+        slow = slow_rates(model, *kind, 16, lpips)
+        assert result["value"] == pytest.approx(statistics.ppl(slow), rel=0.05)
+        assert result["detector"] == {"name": "lpips", "identity": load["lpips"][1]}
+
+
+def test_every_published_metric_of_given_detectors(narrow, monkeypatch):
+    """Inception is stood in for by a linear map; what becomes of its features is the real thing."""
+    rng = np.random.default_rng(0)
+    params = {"2048": rng.standard_normal((256, 12)), "logits": rng.standard_normal((256, 5))}
+    params = jax.tree.map(lambda a: jax.numpy.asarray(a, "float32"), params)
+
+    def apply(params, images):
+        x = images.reshape(len(images), -1) / 255.0
+        return {"features": x @ params["2048"], "logits": x @ params["logits"]}
+
+    def open_detector(name, source, load):
+        if name == "inception":
+            return detectors.Detector(name, "linear", params, apply)
+        return detectors.open_detector(name, source, load)
+
+    monkeypatch.setattr(evaluate, "open_detector", open_detector)
+    model, source = tiny_model(), digits()
+    few = (*parse_names("fid60_full,kid60_full,is60"), Metric("pr60", "pr", 60, full=True))
+    monkeypatch.setattr(evaluate, "parse_names", lambda _: few)
+    settings = replace(SETTINGS, batch_size=32)
+    found = {r["metric"]: r for r in Evaluator(model, source, settings, narrow).measure(model)}
+    everything = Real(source).read(np.arange(len(source)))["image"]
+    z, _ = Generated(model).latents(Generated.read(0)(np.arange(60)))
+    made = np.asarray(to_uint8(model.images(z)))
+    real, fake = (jax.device_get(apply(params, images)) for images in (everything, made))
+    moments = [np.mean, lambda x, axis: np.cov(x.T)]
+    (m1, s1), (m2, s2) = ([f(x["features"].astype(float), axis=0) for f in moments]
+                          for x in (real, fake))  # fmt: skip
+    root = scipy.linalg.sqrtm(s1 @ s2).real
+    fid = np.square(m1 - m2).sum() + np.trace(s1 + s2 - 2 * root)
+    assert found["fid60_full"]["value"] == pytest.approx(fid, rel=1e-4)
+    p = scipy.special.softmax(fake["logits"].astype(float), axis=1)
+    scores = [np.exp(np.mean(np.sum(q * np.log(q / q.mean(0)), 1))) for q in np.split(p, 10)]
+    assert found["is60"]["value"] == pytest.approx({"mean": np.mean(scores), "std": np.std(scores)},
+                                                   rel=1e-4)  # fmt: skip
+    kid = statistics.kernel_distance(real["features"], fake["features"])
+    assert found["kid60_full"]["value"] == pytest.approx(kid, rel=0.1)  # other subsets of real ones
+    network = vgg.from_torch(weights.load("vgg16", narrow)[0])
+    pair = [np.asarray(vgg.features(network, images))
+            for images in (Real(source, 60).read(np.arange(60))["image"], made)]  # fmt: skip
+    expected = dict(zip(("precision", "recall"), precision_recall(*pair), strict=True))
+    assert found["pr60"]["value"] == pytest.approx(expected, abs=0.02)
