@@ -40,9 +40,9 @@ def machine() -> dict:
 
 
 def _suites() -> dict[str, Callable[[], list[dict]]]:
-    from benchmarks import augment, render
+    from benchmarks import augment, metrics, render
 
-    return {"render": render.rows, "augment": augment.rows}
+    return {"render": render.rows, "augment": augment.rows, "metrics": metrics.rows}
 
 
 SUITE = flags.DEFINE_list("suite", None, "Suites to run; default: all.")
