@@ -179,9 +179,7 @@ class Monitor:
             self.writer.write_scalars(images, values)
             self.writer.flush()
         shown = " ".join(
-            f"{name} {values[key]:.3f}"
-            for name, key in SHOWN.items()
-            if key in values
+            f"{name} {values[key]:.3f}" for name, key in SHOWN.items() if key in values
         )
         self.say(f"kimg {images / 1000:.1f}/{self._total / 1000:g}  {speed}  left {left}  {shown}")
         return values
