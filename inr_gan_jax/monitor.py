@@ -22,7 +22,6 @@ from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-
 SHOWN = {"G": "loss/g", "D": "loss/d", "R1": "r1/penalty", "p": "augment/p"}  # on the console
 
 

@@ -291,7 +291,8 @@ class Published:
         source = weights.Source(url, hashlib.sha256(self.BODY).hexdigest())
         monkeypatch.setitem(weights.SOURCES, "lpips", source)
         monkeypatch.setenv("INR_GAN_JAX_CACHE", str(cache))
-        self.url, self.cache, self.file = url, cache, cache / "lpips.pth"
+        self.url, self.cache = url, cache / "detectors"
+        self.file = self.cache / "lpips.pth"
 
     def close(self):
         self.server.shutdown()
@@ -328,6 +329,7 @@ def test_weights_are_fetched_once(published, monkeypatch, tmp_path):
     weights.load("lpips", cache=tmp_path / "other")
     assert (tmp_path / "other" / "lpips.pth").exists()
     monkeypatch.delenv("INR_GAN_JAX_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     weights.load("lpips")
     assert (tmp_path / ".cache" / "inr_gan_jax" / "detectors" / "lpips.pth").exists()
@@ -366,7 +368,7 @@ def test_downloads_that_go_wrong(published, monkeypatch):
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(published, caplog):
-    published.cache.mkdir()
+    published.cache.mkdir(parents=True)
     published.file.write_bytes(published.BODY[:-1])
     published.status = 500
     with caplog.at_level(logging.WARNING):
