@@ -116,6 +116,13 @@ class LogConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How devices share the work: `fsdp` of them hold the parts of one copy of the networks."""
+
+    fsdp: int = 1
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run: one configuration, one seed."""
 
@@ -127,6 +134,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
 # Fields of the networks that follow from others and are not to be set in a configuration.

@@ -55,6 +55,8 @@ def check(config) -> None:
     _check_choice("config.train.dtype", train.dtype, ("float32", "bfloat16"))
     if train.path_weight and not train.g_interval:
         raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
+    if config.mesh.fsdp < 1:
+        raise UserError(f"config.mesh.fsdp = {config.mesh.fsdp} must be 1 or more")
     _check_augment(config)
     _check_evaluate(config)
     if config.log.keep < 1 or config.log.grid_size < 1:

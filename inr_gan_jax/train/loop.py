@@ -40,7 +40,7 @@ def train(
     cannot be written, and an image that cannot be read (what was learned is saved first).
     """
     workdir = epath.Path(workdir).expanduser()
-    mesh, train = make_mesh(), config.train
+    mesh, train = make_mesh(fsdp=config.mesh.fsdp), config.train
     check_batch(train.batch_size, train.microbatches, config.discriminator.group, mesh.size)
     try:
         dtype = open_workdir(workdir, config, source)

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from inr_gan_jax.models.networks import Networks
+from inr_gan_jax.sharding import cut
 
 
 @jax.tree_util.register_dataclass
@@ -66,6 +69,18 @@ def init_state(
         ada_signs=jnp.zeros(()),
         iteration=zero,
         images=zero,
+    )
+
+
+def state_specs(shapes: TrainState, mesh: Mesh) -> TrainState:
+    """How each array of a state lies on the mesh: what a network learns is cut along `fsdp`."""
+    learned = ("g", "g_ema", "d", "g_optimizer", "d_optimizer")
+    fields = {f.name: getattr(shapes, f.name) for f in dataclasses.fields(shapes)}
+    return TrainState(
+        **{
+            name: cut(tree, mesh) if name in learned else jax.tree.map(lambda _: P(), tree)
+            for name, tree in fields.items()
+        }
     )
 
 

@@ -2,7 +2,11 @@
 
 One iteration runs, in this order, G main, G path length (lazy), D main, D R1 (lazy), and `finish`
 (averages and counts): the released recipe. Each phase draws its own latents and takes its own Adam
-step. Random keys are folds of (seed, phase, iteration), so a resumed run needs no stored key.
+step. Random keys are folds of (seed, phase, iteration, image), so a resumed run needs no stored
+key, and how a batch is spread over devices and microbatches changes nothing.
+
+A phase runs on each device for its own images (shard_map); devices exchange the mean gradients, a
+few means of numbers, and nothing else.
 """
 
 from collections.abc import Callable
@@ -10,12 +14,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
 from inr_gan_jax.models.networks import Networks
-from inr_gan_jax.sharding import over_batch
+from inr_gan_jax.sharding import AXES, mean_over_devices, whole
 from inr_gan_jax.train import losses
 from inr_gan_jax.train.augment import augment, update_p
 from inr_gan_jax.train.optim import ema_decay, replace_nonfinite
@@ -32,7 +36,7 @@ def _toward(running_mean: jax.Array, value: jax.Array) -> jax.Array:
 
 
 class Steps:
-    """The phases of one recipe; every method `phase(state, batch) -> (state, metrics)` is pure."""
+    """The phases of one recipe on a mesh; `specs` say how the train state is cut over it."""
 
     def __init__(
         self,
@@ -41,8 +45,9 @@ class Steps:
         g_optimizer: optax.GradientTransformation,
         d_optimizer: optax.GradientTransformation,
         mesh: Mesh,
+        specs: TrainState,
     ):
-        self.recipe, self.networks, self.mesh = recipe, networks, mesh
+        self.recipe, self.networks, self.mesh, self.specs = recipe, networks, mesh, specs
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.dtype = jnp.dtype(recipe.dtype)
         self.frozen = layer_paths(networks.discriminator_config)[: recipe.freeze_d]
@@ -56,28 +61,36 @@ class Steps:
         return [*phases, Phase.FINISH]
 
     def function(self, phase: Phase) -> Callable:
-        """The pure function of a phase."""
-        return {
+        """A phase as a pure function of global arrays: (state, batch) -> (state, metrics)."""
+        of_device = {
             Phase.G_MAIN: self.g_main,
             Phase.G_PATH: self.g_path,
             Phase.D_MAIN: self.d_main,
             Phase.D_R1: self.d_r1,
             Phase.FINISH: self.finish,
         }[phase]
+        return jax.shard_map(
+            of_device,
+            mesh=self.mesh,
+            in_specs=(self.specs, PartitionSpec(AXES)),
+            out_specs=(self.specs, PartitionSpec()),
+            check_vma=False,
+        )
 
-    # Phases.
+    # Phases, on each device: its part of the state, its rows of the batch.
 
     def g_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Mean softplus(-D(G(z))), with style mixing."""
         inputs = self._latents(state, Phase.G_MAIN, self.recipe.batch_size)
+        g, d = self._networks(state, "g", "d")
 
         def loss(g, inputs):
             images, w = self._generate(g, state, inputs)
-            logits = self._discriminate(state.d, images, inputs, "fake", state.ada_p)
+            logits = self._discriminate(d, images, inputs, "fake", state.ada_p)
             aux = {"w": class_sums(w, inputs["classes"]), "fake_logits": jnp.mean(logits)}
             return losses.generator_loss(logits), aux
 
-        value, aux, grads = self._gradients(loss, state.g, inputs)
+        value, aux, grads = self._gradients(loss, g, inputs)
         state, bad = self._update_g(state, grads, aux["w"])
         metrics = {"loss/g": value, "logits/g_fake": aux["fake_logits"], "nonfinite/g": bad}
         return state, metrics
@@ -87,11 +100,11 @@ class Steps:
         r, config = self.recipe, self.networks.generator_config
         size = r.batch_size // 2
         inputs = self._latents(state, Phase.G_PATH, size)
-        shape = (size, config.height, config.width, config.channels)
-        key = jax.random.fold_in(self._key(state, Phase.G_PATH), 6)
-        inputs["cotangent"] = self._split(
-            jax.random.normal(key, shape) / (config.height * config.width) ** 0.5
-        )
+        shape = (config.height, config.width, config.channels)
+        keys = self._image_keys(jax.random.fold_in(self._key(state, Phase.G_PATH), 6), size)
+        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+        inputs["cotangent"] = self._split(noise / (config.height * config.width) ** 0.5)
+        (g,) = self._networks(state, "g")
 
         def lengths_of(g, inputs):
             generator = self.networks.generator(g, state.g_buffers)
@@ -104,7 +117,7 @@ class Steps:
 
         def loss(g, inputs):
             lengths, w = lengths_of(g, inputs)
-            batch_mean = jnp.mean(lengths) if whole is None else whole
+            batch_mean = mean_of(lengths) if known is None else known
             # The running mean moves first, and is a constant for the gradient.
             mean = jax.lax.stop_gradient(_toward(state.path_mean, batch_mean))
             penalty = jnp.mean(losses.path_penalties(lengths, mean))
@@ -112,10 +125,13 @@ class Steps:
             aux["w"] = class_sums(w, inputs["classes"])
             return penalty * r.path_weight * r.path_interval, aux
 
-        whole = None
+        def mean_of(lengths):  # over the whole batch
+            return jax.lax.pmean(jax.lax.stop_gradient(jnp.mean(lengths)), AXES)
+
+        known = None
         if r.microbatches > 1:  # the penalty needs the whole batch's mean before its gradients
-            whole = jnp.mean(jax.lax.map(lambda i: lengths_of(state.g, i)[0], inputs))
-        _, aux, grads = self._gradients(loss, state.g, inputs)
+            known = mean_of(jax.lax.map(lambda i: lengths_of(g, i)[0], inputs))
+        _, aux, grads = self._gradients(loss, g, inputs)
         state, bad = self._update_g(state, grads, aux["w"])
         mean = _toward(state.path_mean, aux["lengths"])
         metrics = {"path/length": aux["lengths"], "path/penalty": aux["penalty"]}
@@ -125,9 +141,10 @@ class Steps:
         """Logistic loss of D; with `r1_interval = 0` R1 is a part of it at every step."""
         inputs = self._latents(state, Phase.D_MAIN, self.recipe.batch_size)
         inputs |= self._real(state, Phase.D_MAIN, batch)
+        g, d = self._networks(state, "g", "d")
 
         def loss(d, inputs):
-            fake, w = self._generate(state.g, state, inputs)
+            fake, w = self._generate(g, state, inputs)
             fake_logits = self._discriminate(d, fake, inputs, "fake", state.ada_p)
             real = _to_floats(inputs["real"])
             real_logits = self._discriminate(d, real, inputs, "real", state.ada_p)
@@ -145,7 +162,7 @@ class Steps:
                 aux["r1/penalty"] = penalty
             return value, aux
 
-        _, aux, grads = self._gradients(loss, state.d, inputs)
+        _, aux, grads = self._gradients(loss, d, inputs)
         w_avg = update_w_avg(state.w_avg, *aux.pop("w"))
         signs = state.ada_signs + aux["logits/real_sign"]
         state, bad = self._update_d(state.replace(w_avg=w_avg, ada_signs=signs), grads)
@@ -159,7 +176,8 @@ class Steps:
             penalty = self._r1(d, inputs, state.ada_p)
             return 0.5 * r.r1_gamma * r.r1_interval * penalty, {"penalty": penalty}
 
-        _, aux, grads = self._gradients(loss, state.d, self._real(state, Phase.D_R1, batch))
+        (d,) = self._networks(state, "d")
+        _, aux, grads = self._gradients(loss, d, self._real(state, Phase.D_R1, batch))
         state, bad = self._update_d(state, grads)
         return state, {"r1/penalty": aux["penalty"], "nonfinite/d_r1": bad}
 
@@ -187,31 +205,47 @@ class Steps:
 
     # Parts of phases.
 
+    def _networks(self, state: TrainState, *names: str) -> list[dict]:
+        """Whole parameters."""
+        return [whole(getattr(state, name), getattr(self.specs, name)) for name in names]
+
     def _key(self, state: TrainState, phase: Phase) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(self.recipe.seed), 2 + phase)
         return jax.random.fold_in(key, state.iteration)
 
+    def _image_keys(self, key: jax.Array, size: int) -> jax.Array:
+        """A key for each of this device's images of a batch of `size`, by their places in it."""
+        own = size // self.mesh.size
+        places = jax.lax.axis_index(AXES) * own + jnp.arange(own)
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+
     def _latents(self, state: TrainState, phase: Phase, size: int) -> dict:
-        """Inputs of the generator for one phase, drawn for the whole batch, then split."""
+        """Inputs of the generator for one phase: this device's part of `size` images."""
         config = self.networks.generator_config
         # The i-th of n keys is fold_in(key, i): other purposes count from 4.
         z_key, class_key, mix_key, noise_key = jax.random.split(self._key(state, phase), 4)
-        z = jax.random.normal(z_key, (size, config.z_dim))
+
+        def draw(key):
+            draws = jax.vmap(lambda key: jax.random.normal(key, (config.z_dim,)))
+            return draws(self._image_keys(key, size))
+
+        z = draw(z_key)
         inputs = {"z": z, "classes": None, "noise_keys": None}
         inputs["fake_keys"] = self._augment_keys(state, phase, 4, size)
         if config.num_classes:
             logits = jnp.log(jnp.asarray(self.recipe.class_counts, jnp.float32))
-            classes = jax.random.categorical(class_key, logits, shape=(size,))
+            keys = self._image_keys(class_key, size)
+            classes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
         if config.family == "stylegan2":
-            inputs["noise_keys"] = jax.random.split(noise_key, size)
+            inputs["noise_keys"] = self._image_keys(noise_key, size)
         if self.recipe.mixing_prob > 0:
             other_key, cut_key, coin_key = jax.random.split(mix_key, 3)
             styles = self.networks.num_styles
             cut = jax.random.randint(cut_key, (), 1, styles)
             mixed = jax.random.uniform(coin_key) < self.recipe.mixing_prob
-            inputs["mix_z"] = jax.random.normal(other_key, (size, config.z_dim))
-            inputs["mix_from"] = jnp.full((size,), jnp.where(mixed, cut, styles))
+            inputs["mix_z"] = draw(other_key)
+            inputs["mix_from"] = jnp.full((len(z),), jnp.where(mixed, cut, styles))
         return jax.tree.map(self._split, inputs)
 
     def _real(self, state: TrainState, phase: Phase, batch: dict) -> dict:
@@ -227,7 +261,7 @@ class Steps:
         """A key for each image, so that what happens to one does not depend on the others."""
         if not self.recipe.pipeline:
             return None
-        return jax.random.split(jax.random.fold_in(self._key(state, phase), purpose), size)
+        return self._image_keys(jax.random.fold_in(self._key(state, phase), purpose), size)
 
     def _styles(self, generator, inputs: dict) -> tuple[jax.Array, jax.Array]:
         w = generator.mapping(inputs["z"], inputs["classes"])
@@ -266,19 +300,14 @@ class Steps:
         return jnp.mean(penalties)
 
     def _split(self, x: jax.Array) -> jax.Array:
-        """`[B, ...]` -> `[microbatches, B / microbatches, ...]`, each spread over all devices.
-
-        Every device cuts its own rows, so no image moves and groups of consecutive images stay.
-        """
-        n, devices = self.recipe.microbatches, self.mesh.size
-        if n == 1:
-            return jax.lax.with_sharding_constraint(x, over_batch(self.mesh))[None]
-        x = x.reshape(devices, n, -1, *x.shape[1:]).swapaxes(0, 1)
-        x = x.reshape(n, -1, *x.shape[3:])
-        return jax.lax.with_sharding_constraint(x, over_batch(self.mesh, axis=1))
+        """This device's rows `[b, ...]` -> `[microbatches, b / microbatches, ...]`."""
+        return x.reshape(self.recipe.microbatches, -1, *x.shape[1:])
 
     def _gradients(self, loss: Callable, params: dict, inputs: dict):
-        """Mean loss, mean auxiliary values and mean gradients over the microbatches."""
+        """Mean loss, auxiliary values and gradients: over microbatches; the first two over all.
+
+        Gradients are this device's: their mean over devices is taken once, when they are used.
+        """
         grad = jax.value_and_grad(loss, has_aux=True)
 
         def evaluate(microbatch):
@@ -290,20 +319,33 @@ class Steps:
 
         first = jax.tree.map(lambda x: x[0], inputs)
         if self.recipe.microbatches == 1:
-            return evaluate(first)
-        shapes = jax.eval_shape(evaluate, first)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total, _ = jax.lax.scan(add, zeros, inputs)
-        return jax.tree.map(lambda x: x / self.recipe.microbatches, total)
+            value, aux, grads = evaluate(first)
+        else:
+            shapes = jax.eval_shape(evaluate, first)
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+            total, _ = jax.lax.scan(add, zeros, inputs)
+            value, aux, grads = jax.tree.map(lambda x: x / self.recipe.microbatches, total)
+        return *mean_over_devices((value, aux)), grads
+
+    def _reduced(self, grads: dict, specs: dict) -> tuple[dict, jax.Array]:
+        """This device's part of the mean gradients, finite, and how many values were not."""
+        parts = mean_over_devices(grads, specs)
+        cut = [spec for spec in jax.tree.leaves(specs)]
+        finite, bad = zip(*map(replace_nonfinite, jax.tree.leaves(parts)), strict=True)
+        here = sum(n for n, spec in zip(bad, cut, strict=True) if not spec)
+        split = sum(n for n, spec in zip(bad, cut, strict=True) if spec)
+        if any(cut):
+            split = jax.lax.psum(split, "fsdp")
+        return jax.tree.unflatten(jax.tree.structure(parts), finite), here + split
 
     def _update_g(self, state: TrainState, grads: dict, w_sums) -> tuple[TrainState, jax.Array]:
-        grads, bad = replace_nonfinite(grads)
+        grads, bad = self._reduced(grads, self.specs.g)
         updates, optimizer = self.g_optimizer.update(grads, state.g_optimizer, state.g)
         g = optax.apply_updates(state.g, updates)
         w_avg = update_w_avg(state.w_avg, *w_sums)
         return state.replace(g=g, g_optimizer=optimizer, w_avg=w_avg), bad
 
     def _update_d(self, state: TrainState, grads: dict) -> tuple[TrainState, jax.Array]:
-        grads, bad = replace_nonfinite(grads)
+        grads, bad = self._reduced(grads, self.specs.d)
         updates, optimizer = self.d_optimizer.update(grads, state.d_optimizer, state.d)
         return state.replace(d=optax.apply_updates(state.d, updates), d_optimizer=optimizer), bad
