@@ -6,7 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_step import BATCH, assert_close, gradients_of, on, real_batch, settled, tiny, trainer_of
+from test_step import (
+    BATCH,
+    assert_close,
+    gradients_of,
+    on,
+    on_one_device,
+    real_batch,
+    settled,
+    tiny,
+    trainer_of,
+)
 
 from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import to_plain
@@ -48,7 +58,7 @@ def test_r1_is_with_respect_to_the_images_before_augmentation():
     state, phase = settled(trainer), Phase.D_R1
     batch = real_batch()
     _, metrics = gradients_of(trainer, state, phase)
-    keys = trainer.steps._real(state, phase, batch)["real_keys"][0]
+    keys = on_one_device(trainer, lambda s: trainer.steps._augment_keys(s, phase, 5, BATCH))(state)
     real = jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
 
     def logits(x):
@@ -61,7 +71,7 @@ def test_r1_is_with_respect_to_the_images_before_augmentation():
 
 def run_finish(trainer, state, signs) -> list[float]:
     """p after each iteration, given D's mean sign on real images in each."""
-    finish = jax.jit(trainer.steps.finish)
+    finish = jax.jit(trainer.steps.function(Phase.FINISH))
     found = []
     for sign in signs:
         state = state.replace(ada_signs=state.ada_signs + sign)
@@ -91,7 +101,7 @@ def test_signs_are_those_of_real_images():
     trainer = trainer_of(tiny(classes=0))
     state = settled(trainer)
     batch = to_devices(trainer.mesh, real_batch())
-    after, metrics = jax.jit(trainer.steps.d_main)(on(trainer, state), batch)
+    after, metrics = jax.jit(trainer.steps.function(Phase.D_MAIN))(on(trainer, state), batch)
     assert float(after.ada_signs) == pytest.approx(float(metrics["logits/real_sign"]))
     assert -1 <= float(metrics["logits/real_sign"]) <= 1
 
@@ -103,7 +113,7 @@ def test_frozen_layers_do_not_learn():
     assert frozen[:4] == [("block8", name) for name in ("from_rgb", "conv0", "conv1", "skip")]
     state = settled(trainer)
     batch = to_devices(trainer.mesh, real_batch())
-    after, _ = jax.jit(trainer.steps.d_main)(on(trainer, state), batch)
+    after, _ = jax.jit(trainer.steps.function(Phase.D_MAIN))(on(trainer, state), batch)
     for path in frozen:
         before, now = state.d, after.d
         for name in path:

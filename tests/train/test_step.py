@@ -56,6 +56,8 @@ def gradients_of(trainer: Trainer, state, phase: Phase) -> tuple[dict, dict]:
         lambda params: params, lambda grads, state, params=None: (params, grads)
     )
     setattr(trainer.steps, f"{network}_optimizer", keeps_gradients)
+    specs = {f"{network}_optimizer": getattr(trainer.specs, network)}
+    trainer.steps.specs = trainer.specs.replace(**specs)
     state = state.replace(**{f"{network}_optimizer": getattr(state, network)})
     batch = to_devices(trainer.mesh, real_batch())
     after, metrics = jax.jit(trainer.steps.function(phase))(on(trainer, state), batch)
@@ -112,8 +114,17 @@ def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
             np.testing.assert_allclose(same[key], value, rtol=1e-3, atol=1e-5)
 
 
+def on_one_device(trainer, part):
+    """A part of a phase, state -> arrays, as a device runs it."""
+    assert trainer.mesh.size == 1
+    whole = jax.P()
+    return jax.jit(
+        jax.shard_map(part, mesh=trainer.mesh, in_specs=whole, out_specs=whole, check_vma=False)
+    )
+
+
 def latents_of(trainer, state, phase, size=BATCH):
-    inputs = trainer.steps._latents(state, phase, size)
+    inputs = on_one_device(trainer, lambda s: trainer.steps._latents(s, phase, size))(state)
     return jax.tree.map(lambda x: x[0], inputs)
 
 
@@ -152,7 +163,8 @@ def test_phases_are_the_released_recipe():
         inputs, cut = mixed[Phase.G_PATH]
         generator, ws = images_by_hand(trainer, g, state, inputs, cut)
         key = jax.random.fold_in(trainer.steps._key(state, Phase.G_PATH), 6)
-        noise = jax.random.normal(key, (BATCH // 2, 8, 8, 1)) / 8
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(BATCH // 2))
+        noise = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 1)))(keys) / 8
         lengths = losses.path_lengths(generator.image, ws, noise)
         mean = 0.99 * state.path_mean + 0.01 * jax.lax.stop_gradient(jnp.mean(lengths))
         return jnp.mean((lengths - mean) ** 2) * train.path_weight * train.g_interval
@@ -240,19 +252,17 @@ def test_r1_of_every_step_is_part_of_the_main_loss():
 def test_classes_are_drawn_as_the_data_has_them():
     trainer = trainer_of(tiny())
     state = settled(trainer)
-    inputs = trainer.steps._latents(state, Phase.G_MAIN, 8000)
-    np.testing.assert_allclose(inputs["classes"][0].mean(0), [5 / 8, 1 / 8, 2 / 8], atol=0.03)
+    inputs = latents_of(trainer, state, Phase.G_MAIN, 8000)
+    np.testing.assert_allclose(inputs["classes"].mean(0), [5 / 8, 1 / 8, 2 / 8], atol=0.03)
 
 
 def test_mixing_probability_and_crossover():
     trainer = trainer_of(tiny())
     state, styles = settled(trainer), trainer.networks.num_styles
-    cut = jax.jit(
-        lambda i: trainer.steps._latents(state.replace(iteration=i), Phase.G_MAIN, BATCH)[
-            "mix_from"
-        ][0, 0]
+    cut = on_one_device(
+        trainer, lambda s: trainer.steps._latents(s, Phase.G_MAIN, BATCH)["mix_from"][0, 0]
     )
-    cuts = np.asarray([cut(jnp.int32(i)) for i in range(300)])
+    cuts = np.asarray([cut(state.replace(iteration=jnp.int32(i))) for i in range(300)])
     assert 0.4 < np.mean(cuts < styles) < 0.6
     assert set(cuts) == set(range(1, styles + 1))
 
