@@ -78,6 +78,14 @@ def mean_over_devices(tree, specs=None):
     return jax.tree.map(mean, tree, specs)
 
 
+def together(tree):
+    """The same arrays, whole on every device; all processes make this call."""
+    if all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+        return tree
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+
+
 def to_devices(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows of a global batch -> global arrays, split over the leading axis."""
     sharding = over_batch(mesh)

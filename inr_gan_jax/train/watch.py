@@ -13,6 +13,7 @@ from inr_gan_jax.metrics.evaluate import Evaluator
 from inr_gan_jax.metrics.results import Results
 from inr_gan_jax.model import Model
 from inr_gan_jax.monitor import Monitor, encode_png, tile, to_uint8
+from inr_gan_jax.sharding import together
 from inr_gan_jax.train.state import TrainState
 
 
@@ -96,9 +97,8 @@ class Watch:
         self._results.measure(self._model_of(state, images), checkpoint)
 
     def _model_of(self, state: TrainState, images: int) -> Model:
-        return self._model.with_arrays(
-            state.g_ema, state.g_buffers, state.w_avg, images_seen=images
-        )
+        arrays = together((state.g_ema, state.g_buffers, state.w_avg))
+        return self._model.with_arrays(*arrays, images_seen=images)
 
     def _write(self, name: str, images: np.ndarray, count: int) -> None:
         picture = tile(images, self._columns)
