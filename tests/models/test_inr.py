@@ -65,7 +65,7 @@ def test_points_equal_the_training_grid(name):
     assert np.abs(at_points.reshape(image.shape) - image).max() < 1e-5 * spread
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     long=st.sampled_from([8, 16, 32]),
     quarters=st.integers(1, 4),

@@ -97,7 +97,7 @@ def test_density_one_is_the_native_image(name):
         assert_same(image.render(superres_from=k, density=1), full, full)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     name=st.sampled_from(ALL),
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
