@@ -1,4 +1,8 @@
-"""Two host devices in every test process, and float32 products at the highest precision."""
+"""Two host devices in every test process, and float32 products at the highest precision.
+
+A file's tests run in one process; the files that take longest come first, so that no process ends
+up with one of them while the others have nothing left to do.
+"""
 
 import os
 
@@ -11,3 +15,13 @@ import jax  # noqa: E402
 jax.config.update("jax_default_matmul_precision", "highest")
 # Most of the time of these tests is compilation, and the programs are tiny.
 jax.config.update("jax_disable_most_optimizations", True)
+
+LONGEST = [
+    "test_cli", "test_step", "test_project", "test_evaluate", "test_project_command", "test_image",
+    "test_inr", "test_golden", "test_small_data", "test_loop", "test_render_command",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

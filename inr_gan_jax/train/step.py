@@ -330,12 +330,11 @@ class Steps:
     def _reduced(self, grads: dict, specs: dict) -> tuple[dict, jax.Array]:
         """This device's part of the mean gradients, finite, and how many values were not."""
         parts = mean_over_devices(grads, specs)
-        cut = [spec for spec in jax.tree.leaves(specs)]
+        cut = jax.tree.leaves(specs)
         finite, bad = zip(*map(replace_nonfinite, jax.tree.leaves(parts)), strict=True)
         here = sum(n for n, spec in zip(bad, cut, strict=True) if not spec)
         split = sum(n for n, spec in zip(bad, cut, strict=True) if spec)
-        if any(cut):
-            split = jax.lax.psum(split, "fsdp")
+        split = jax.lax.psum(split, "fsdp") if any(cut) else split
         return jax.tree.unflatten(jax.tree.structure(parts), finite), here + split
 
     def _update_g(self, state: TrainState, grads: dict, w_sums) -> tuple[TrainState, jax.Array]:

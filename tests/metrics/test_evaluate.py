@@ -138,44 +138,37 @@ def test_classes_have_distances_and_a_collapse_is_seen():
 WORKER = """
     import json, sys, jax
     sys.path.insert(0, {tests!r})
-    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_default_matmul_precision", "highest")
-    index, count = int(sys.argv[1]), int(sys.argv[2])
-    if count > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize("localhost:{port}", count, index)
-    from render.tiny import tiny_model
-    from inr_gan_jax.config import EvaluateConfig
-    from inr_gan_jax.data.sources import open_source
-    from inr_gan_jax.metrics.evaluate import Evaluator
-    source = open_source("digits", height=16, width=16, channels=1, labels=True)
-    settings = EvaluateConfig(metrics="fd_pixel50_full", batch_size=8, per_class=True)
-    model = tiny_model(classes=10)
-    results = list(Evaluator(model, source, settings).measure(model))
-    print(json.dumps([[r["value"], r["classes"], r["diversity"]] for r in results]))
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
+    from metrics.test_evaluate import measured_in_parts
+    print(json.dumps(measured_in_parts()))
 """
+
+
+def measured_in_parts() -> list:
+    settings = replace(SETTINGS, metrics="fd_pixel50_full", batch_size=8, per_class=True)
+    model = tiny_model(classes=10)
+    results = Evaluator(model, digits(labels=True), settings).measure(model)
+    return [[r["value"], r["classes"], r["diversity"]] for r in results]
 
 
 def test_two_processes_equal_one(tmp_path):
     port = 20000 + os.getpid() % 20000
     code = textwrap.dedent(WORKER.format(tests=str(ROOT / "tests"), port=port))
-
-    def start(index, count):
-        folder = tmp_path / f"{count}"  # each run finds its own real statistics
-        env = os.environ | {"INR_GAN_JAX_CACHE": str(folder), "PYTHONPATH": str(ROOT)}
-        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={2 if count == 1 else 1}"
-        env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-        command = [sys.executable, "-c", code, str(index), str(count)]
-        return subprocess.Popen(command, env=env, stdout=-1, stderr=-1, text=True)
-
+    env = os.environ | {"INR_GAN_JAX_CACHE": str(tmp_path / "theirs"), "PYTHONPATH": str(ROOT)}
+    env |= {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(i)], env=env, stdout=-1, stderr=-1,
+                         text=True) for i in range(2)
+    ]  # fmt: skip
     said = []
-    for count in (1, 2):
-        processes = [start(i, count) for i in range(count)]
-        for process in processes:
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
-            said.append(json.loads(out.splitlines()[-1]))
-    one, first, second = said
+    one = measured_in_parts()
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        said.append(json.loads(out.splitlines()[-1]))
+    first, second = said
     assert second == []  # process 0 alone speaks
     flat = [jax.tree.leaves(x, is_leaf=lambda v: v is None) for x in (one, first)]
     assert len(flat[0]) > 20
