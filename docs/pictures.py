@@ -1,10 +1,15 @@
 """Makes the README's pictures from the run of `make quickstart`: python docs/pictures.py"""
 
 import math
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import inr_gan_jax
 from inr_gan_jax.monitor import encode_png, tile, to_uint8
@@ -13,7 +18,7 @@ DOCS, RUN = Path(__file__).parent, Path("runs/digits")
 
 
 def main() -> None:
-    """Writes docs/digits.png (the last grid, enlarged) and docs/one_function.png."""
+    """Writes digits.png (the last grid, enlarged), one_function.png and inpainted.png."""
     grid = Image.open(sorted(RUN.glob("samples/0*.png"))[-1])
     grid.resize((grid.width * 3, grid.height * 3), Image.Resampling.NEAREST).save(
         DOCS / "digits.png"
@@ -28,6 +33,23 @@ def main() -> None:
     ]
     pictures = np.stack([to_uint8(image.render(192, 192, **view)) for view in views])
     (DOCS / "one_function.png").write_bytes(encode_png(tile(pictures, len(views), gap=4)))
+    inpaint()
+
+
+def inpaint() -> None:
+    """A real digit whose lower part is hidden, through the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        photo, mask, outdir = (Path(folder) / name for name in ("photo.png", "mask.png", "out"))
+        digit = Image.fromarray(np.uint8(load_digits().images[5] * 255 / 16))
+        digit.resize((16, 16), Image.Resampling.LANCZOS).save(photo)
+        known = np.full((16, 16), 255, np.uint8)
+        known[9:] = 0
+        Image.fromarray(known).save(mask)
+        flags = {"checkpoint": RUN, "target": photo, "mask": mask, "space": "w", "outdir": outdir}
+        command = [sys.executable, "-m", "inr_gan_jax.project"]
+        command += [f"--{name}={value}" for name, value in flags.items()]
+        subprocess.run(command, check=True)
+        shutil.copy(outdir / "comparison.png", DOCS / "inpainted.png")
 
 
 if __name__ == "__main__":
