@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
+from tqdm import tqdm
 
 from inr_gan_jax import __version__
 from inr_gan_jax.errors import UserError
@@ -177,7 +178,7 @@ class Evaluator:
         entry = {"diversity": {str(c): _number(r) for c, r in enumerate(ratios)}}
         if self._settings.per_class and metric.kind in ("fid", "fd_pixel"):
             entry["classes"] = {}
-            for c in range(self._classes):
+            for c in tqdm(range(self._classes), f"{metric.name}, classes", delay=5):
                 of_class = [s.kept["features"][s.kept["label"] == c] for s in (real, made)]
                 few = min(map(len, of_class)) < 2
                 distance = None if few else statistics.frechet_distance(*map(_moments, of_class))
