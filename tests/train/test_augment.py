@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_arrays import load, nhwc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erfinv
@@ -16,7 +17,6 @@ from inr_gan_jax.train import augment as module
 from inr_gan_jax.train import warp as warping
 from inr_gan_jax.train.augment import PIPELINES, Draw, apply, augment, draw, image_keys, update_p
 from inr_gan_jax.train.losses import r1_penalties
-from tests.golden_arrays import load, nhwc
 
 GOLDEN = load("augment")
 CASES = [name for name in GOLDEN if "@" in name]  # no noise, no second rotation
