@@ -189,6 +189,17 @@ def test_evaluate_mode_writes_lines_and_curves(tmp_path, capsys):
     assert "fd_pixel30: " in capsys.readouterr().out
 
 
+def test_a_collapsed_class_is_warned_of(tmp_path, caplog):
+    model = tiny_model(classes=10)
+    write_checkpoint(tmp_path / "run", model)
+    draft = draft_of(model, metrics="fd_pixel60", collapse_below=1e-4)
+    main.evaluate(draft, tmp_path / "run")
+    assert "collapse" not in caplog.text
+    draft.evaluate.truncation = 0.0
+    main.evaluate(draft, tmp_path / "run")
+    assert "images of class 0, 1, " in caplog.text and "a collapse?" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
