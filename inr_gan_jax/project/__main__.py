@@ -24,10 +24,8 @@ comparison.png (target, projection, difference; the whole image where the target
 progress.mp4, and projection.npz, with which the same command goes on after a stop.
 """
 
-import contextlib
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from absl import flags
 from etils import epath
@@ -35,6 +33,7 @@ from tqdm import tqdm
 
 from inr_gan_jax.arguments import parse_class, parse_size, parse_window
 from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.stopping import stop_signals
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
 TARGET = flags.DEFINE_string("target", None, "A photo, or points (.csv, .npy).", required=True)
@@ -137,31 +136,13 @@ def _known(target) -> str:
     return f"{target.known.sum():,} known of {target.known.size:,} pixels"
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C are noted, and end the search after the steps at hand; twice: at once."""
-    received: list[int] = []
-
-    def handle(number, _):
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _search(projection, save: Callable[[], None]) -> int:
     """Takes the steps that are left, saves now and then; the signal that ended it, or 0."""
     from inr_gan_jax.project.compare import decibels
 
     steps = projection.settings.steps
     with (
-        _stop_signals() as stop,
+        stop_signals() as stop,
         tqdm(total=steps, initial=projection.step, desc="projecting", unit="step", delay=1) as bar,
     ):
         while not projection.done and not stop:

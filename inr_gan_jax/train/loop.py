@@ -4,9 +4,8 @@ import contextlib
 import os
 import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 from etils import epath
@@ -21,6 +20,7 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.sharding import make_mesh, to_devices
+from inr_gan_jax.stopping import stop_signals
 from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer
@@ -48,7 +48,7 @@ def train(
         trainer = Trainer(config, class_counts, dtype=dtype, mesh=mesh)
         total = max(round(train.kimg * 1000), 1)
         with (
-            _stop_signals() as stop,
+            stop_signals("stopping after this iteration; once more: at once") as stop,
             Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints,
             contextlib.closing(Monitor(workdir, total)) as monitor,
         ):
@@ -155,25 +155,6 @@ def _loop(trainer, state, images, iteration, total, source, monitor, watch, chec
 def _is_due(before: int, after: int, kimg: float) -> bool:
     """Whether a multiple of `kimg` thousand images lies in (before, after]; never for 0."""
     return kimg > 0 and int(after / (kimg * 1000)) > int(before / (kimg * 1000))
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C end the run after the iteration at hand; a second one at once."""
-    received: list[int] = []
-
-    def handle(number, _):
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        os.write(2, b"stopping after this iteration; once more: at once\n")  # print may not nest
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _start(trainer, checkpoints, monitor) -> tuple[TrainState, int, int]:
