@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from inr_gan_jax.metrics.images import Generated
 from inr_gan_jax.metrics.names import Metric
+from inr_gan_jax.metrics.vgg import shown as shown_to_lpips
 
 EPSILON = 1e-4
-LARGEST = 256  # pixels a side that LPIPS is shown; larger images are averaged down
 
 
 def squared_rates(
@@ -34,7 +34,8 @@ def squared_rates(
         else:
             w0, w1 = (generated.w(of_generator, z, classes) for z in (a, b))
             w = [w0 + (w1 - w0) * s for s in (t, t + EPSILON)]
-        shown = [_shown(generated.synthesis(of_generator, x, classes), crop) for x in w]
+        made = [generated.synthesis(of_generator, x, classes) for x in w]
+        shown = [shown_to_lpips(_middle(images) if crop else images) for images in made]
         return {"rate": lpips(of_lpips, *shown) / EPSILON**2}
 
     return compute
@@ -55,16 +56,7 @@ def _uniform(seed: jax.Array, number: jax.Array) -> jax.Array:
     return jax.random.uniform(jax.random.fold_in(key, (1 << 30) + 1))
 
 
-def _shown(images_bhwc: jax.Array, crop: bool) -> jax.Array:
-    """What LPIPS sees: three channels, at most LARGEST pixels a side."""
-    b, h, w, c = images_bhwc.shape
-    if crop:  # in eighths of the height and width
-        images_bhwc = images_bhwc[:, h * 3 // 8 : h * 7 // 8, w // 4 : w * 3 // 4]
-        b, h, w, c = images_bhwc.shape
-    factor = max(h, w) // LARGEST
-    if factor > 1:
-        cells = images_bhwc.reshape(b, h // factor, factor, w // factor, factor, c)
-        images_bhwc = cells.mean(axis=(2, 4))
-    return jnp.broadcast_to(images_bhwc[..., :1], (*images_bhwc.shape[:3], 3)) if c == 1 else (
-        images_bhwc[..., :3]
-    )  # fmt: skip
+def _middle(images_bhwc: jax.Array) -> jax.Array:
+    """The middle of faces, in eighths of the height and width, as published."""
+    h, w = images_bhwc.shape[1:3]
+    return images_bhwc[:, h * 3 // 8 : h * 7 // 8, w // 4 : w * 3 // 4]

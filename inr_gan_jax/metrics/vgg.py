@@ -20,6 +20,7 @@ _SIZE, _PLACES = 224, 7  # pixels a side; places a side that are left before the
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of [0, 1]
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # LPIPS' own, of [-1, 1]
 _LEAST = 16  # pixels a side that four halvings need
+LARGEST = 256  # pixels a side that LPIPS is shown
 
 
 def _param(array: np.ndarray) -> nnx.Param:
@@ -134,6 +135,22 @@ def lpips_from_torch(vgg16: Mapping[str, np.ndarray], lpips: Mapping[str, np.nda
     another shape.
     """
     return Lpips(vgg16, lpips)
+
+
+def shown(images_bhwc: jax.Array) -> jax.Array:
+    """Images `[B, H, W, C]` in [-1, 1], C of 1, 3 or 4, as `lpips` takes them: `[B, h, w, 3]`.
+
+    Transparency lies over white; images of more than about LARGEST pixels a side are averaged down
+    by a whole number.
+    """
+    if images_bhwc.shape[-1] == 4:
+        part = (images_bhwc[..., 3:] + 1) / 2
+        images_bhwc = images_bhwc[..., :3] * part + (1 - part)
+    b, h, w, c = images_bhwc.shape
+    factor = max(1, max(h, w) // LARGEST)
+    h, w = h // factor, w // factor
+    cells = images_bhwc[:, : h * factor, : w * factor].reshape(b, h, factor, w, factor, c)
+    return jnp.broadcast_to(cells.mean(axis=(2, 4)), (b, h, w, 3))
 
 
 def lpips(network: Lpips, x_bhwc: jax.Array, y_bhwc: jax.Array) -> jax.Array:

@@ -396,3 +396,22 @@ def test_published_names_carry_their_hash():
         assert source.name.endswith(f"-{source.sha256[:8]}.pth")
     for source in weights.SOURCES.values():
         assert source.url.startswith("https://") and len(bytes.fromhex(source.sha256)) == 32
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 20, 18, 1), (2, 512, 256, 3), (1, 769, 300, 3), (1, 16, 16, 4)]
+)
+def test_what_lpips_is_shown(shape):
+    """Means of whole cells, grey as three equal channels, transparency over white."""
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    factor = max(1, max(shape[1:3]) // vgg.LARGEST)
+    rgb = x[..., :3]
+    if shape[-1] == 4:
+        rgb = rgb * (x[..., 3:] + 1) / 2 + (1 - x[..., 3:]) / 2
+    expected = np.zeros((shape[0], shape[1] // factor, shape[2] // factor, rgb.shape[-1]))
+    for i, j in np.ndindex(expected.shape[1:3]):
+        rows, columns = (slice(k * factor, (k + 1) * factor) for k in (i, j))
+        expected[:, i, j] = rgb[:, rows, columns].mean((1, 2))
+    found = np.asarray(vgg.shown(jnp.asarray(x)))
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-6)
+    assert found.shape[-1] == 3
