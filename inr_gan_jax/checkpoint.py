@@ -7,24 +7,26 @@ written last, by one rename: a folder without it is unfinished.
 """
 
 import json
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
 
 from inr_gan_jax import manifest
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.manifest import MANIFEST
+from inr_gan_jax.processes import by_first
 
 FOLDER = "checkpoints"  # inside a workdir
 PARTS = ("model", "training")
+_BARRIER_SECONDS = 300  # how long the processes wait for one whose part of a save failed
 _NONE, _DAMAGED = -1, -2  # what process 0 may tell the others in place of a step
 _TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax has not committed
 
@@ -50,7 +52,9 @@ class Checkpoints:
         self._damaged: set[int] = set()  # finished steps that a restore found damaged
         self._finishing: threading.Thread | None = None
         # Folders made in the background cost a minutes-long wait when making them fails.
-        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        options = ocp.options.AsyncOptions(
+            create_directories_asynchronously=False, timeout_secs=_BARRIER_SECONDS
+        )
         parts = ocp.CompositeCheckpointHandler(
             **{part: ocp.StandardCheckpointHandler() for part in PARTS},
             metadata=ocp.JsonCheckpointHandler(),
@@ -90,6 +94,9 @@ class Checkpoints:
             **{part: ocp.args.StandardSave(parts[part]) for part in PARTS},
             metadata=ocp.args.JsonSave(metadata),
         )
+        if obstacle := by_first(lambda: self._obstacle(parts)):
+            self._report_failed(step, obstacle)
+            return
         try:
             if step in self.steps() and step not in self._damaged:
                 raise ValueError(f"{self.directory} already has a checkpoint of step {step}")
@@ -171,9 +178,7 @@ class Checkpoints:
     def _choose(self, step: int | None, part: str = "") -> int | None:
         """The newest candidate whose files under `part` are intact, the same in all processes."""
         self.wait()
-        chosen = self._newest_intact(step, part) if _is_primary() else _NONE
-        if jax.process_count() > 1:
-            chosen = int(multihost_utils.broadcast_one_to_all(np.int32(chosen)))
+        chosen = by_first(lambda: self._newest_intact(step, part))
         if chosen == _DAMAGED:
             what = "every checkpoint" if step is None else f"checkpoint {step}"
             raise UserError(f"{self.directory}: {what} is damaged (see the warnings above)")
@@ -205,7 +210,20 @@ class Checkpoints:
             if _is_primary():
                 _attempt(self._delete_old, step)
 
-    def _report_failed(self, step: int, error: Exception) -> None:
+    def _obstacle(self, parts: dict[str, Any]) -> str | None:
+        """Why a save must fail, seen before it starts: then no process waits for another in it."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(parts))
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            local = os.path.isdir(self.directory)
+            free = shutil.disk_usage(self.directory).free if local else needed
+        except OSError as error:
+            return str(error)
+        if free >= needed:
+            return None
+        return f"the disk is full: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
+
+    def _report_failed(self, step: int, error: Exception | str) -> None:
         logging.error("CHECKPOINT %d WAS NOT SAVED under %s: %s", step, self.directory, error)
         if _is_primary():  # on a full disk, the remains are the first thing to give back
             _attempt(self._remove_leftovers)

@@ -23,8 +23,9 @@ class DataConfig:
     """Where images come from (see data.sources.open_source).
 
     `source`: `digits`, `tfds:NAME[:SPLIT]`, or the path of a zip or folder. `labels` makes a
-    class-conditional run. `data_dir`: where TFDS keeps its data (empty: its default). `threads`
-    read in this process, `workers` are processes that read.
+    class-conditional run. `data_dir`: where TFDS keeps its data, and copies of what lies in a cloud
+    (empty: the defaults). `threads` read in this process, `workers` are processes that read. Up to
+    `max_skipped` images that become unreadable are named and replaced by others, in each process.
     """
 
     source: str = ""
@@ -33,6 +34,7 @@ class DataConfig:
     mirror: bool = True
     threads: int = 2
     workers: int = 0
+    max_skipped: int = 10
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class TrainConfig:
     of every step, not lazy; likewise `g_interval = 0`: no lazy correction for G. `shared_lr`: rate
     of weights that all images share (paper's generator; 0: `g_lr`). `ema_rampup` 0: no ramp-up.
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
-    layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020).
+    layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
+    iterations in a row whose losses are no numbers end the run.
     """
 
     kimg: float = 25_000
@@ -63,6 +66,7 @@ class TrainConfig:
     ema_kimg: float = 20.0
     ema_rampup: float = 0.05
     dtype: str = "bfloat16"
+    max_nonfinite: int = 10
     init_from: str = ""
     freeze_d: int = 0
 
@@ -116,6 +120,14 @@ class LogConfig:
 
 
 @dataclass(frozen=True)
+class ProfileConfig:
+    """A trace of `steps` iterations, from the `start`-th after this start on (0 steps: none)."""
+
+    steps: int = 0
+    start: int = 20
+
+
+@dataclass(frozen=True)
 class MeshConfig:
     """How devices share the work: `fsdp` of them hold the parts of one copy of the networks."""
 
@@ -134,6 +146,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
 
@@ -195,7 +208,7 @@ def identity(config: Config, content_hash: str) -> dict[str, object]:
     Mesh, cadence, length, kernels, precision and paths may change between starts.
     """
     plain = to_plain(config)
-    free = ("kimg", "microbatches", "dtype", "init_from")
+    free = ("kimg", "microbatches", "dtype", "init_from", "max_nonfinite")
     recipe = {key: value for key, value in plain["train"].items() if key not in free}
     recipe["transferred"] = bool(config.train.init_from)
     parts = {

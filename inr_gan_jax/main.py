@@ -189,8 +189,11 @@ MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 
 def main(_) -> None:
     """Runs the mode that the flags ask for."""
+    from inr_gan_jax import processes
+
     if CONFIG.value is None:
         raise UserError("give a configuration: --config=configs/digits.py")
+    processes.join()
     MODES[MODE.value]()
 
 

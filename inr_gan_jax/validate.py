@@ -40,8 +40,8 @@ def check(config) -> None:
         raise UserError(f"config: {error}") from None
     if config.seed < 0:
         raise UserError(f"config.seed = {config.seed} must be 0 or more")
-    positive = ("kimg", "batch_size", "microbatches", "g_lr", "d_lr", "ema_kimg", "eps")
-    for name in positive:
+    counts = ("batch_size", "microbatches", "max_nonfinite")
+    for name in ("kimg", *counts, "g_lr", "d_lr", "ema_kimg", "eps"):
         if not getattr(train, name) > 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must be above 0")
     for name in ("g_interval", "r1_interval", "r1_gamma", "path_weight", "shared_lr", "ema_rampup"):
@@ -61,8 +61,17 @@ def check(config) -> None:
     _check_evaluate(config)
     if config.log.keep < 1 or config.log.grid_size < 1:
         raise UserError("config.log.keep and config.log.grid_size must be 1 or more")
-    if config.data.threads < 0 or config.data.workers < 0:
-        raise UserError("config.data.threads and config.data.workers must be 0 or more")
+    for name in (
+        "data.threads",
+        "data.workers",
+        "data.max_skipped",
+        "profile.steps",
+        "profile.start",
+    ):
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if value < 0:
+            raise UserError(f"config.{name} = {value} must be 0 or more")
     if not config.data.source:
         raise UserError(
             "config.data.source is empty: give --config.data.source=images.zip (or a folder, "

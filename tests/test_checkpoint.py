@@ -274,6 +274,20 @@ def test_full_disk_is_loud_and_training_goes_on(tmp_path):
     assert os.listdir(tmp_path) == ["2"]
 
 
+def test_a_disk_too_small_is_seen_before_anything_is_written(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    with captured_log("ERROR") as errors, Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage)
+        checkpoints.save(1, make_state(1), {})
+        assert os.listdir(tmp_path) == []
+        monkeypatch.undo()
+        checkpoints.save(2, make_state(2), {})
+    assert os.listdir(tmp_path) == ["2"]
+    (message,) = errors
+    assert message.startswith("CHECKPOINT 1 WAS NOT SAVED")
+    assert message.endswith("the disk is full: 0.0 MB are needed, 0.0 MB are free")
+
+
 def test_directory_that_vanishes_is_reported(tmp_path):
     directory = tmp_path / "checkpoints"
     with captured_log("ERROR") as errors, Checkpoints(directory) as checkpoints:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -11,13 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
+from small_runs import CADENCE, DIGITS, ROOT, TINY, assert_same_run, environment, overrides
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import inr_gan_jax
@@ -26,34 +24,10 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.monitor import to_uint8
 
-ROOT = Path(__file__).parent.parent
-TINY = [
-    *("model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8"),
-    *("model.rank=2", "discriminator.channel_base=64", "discriminator.channel_max=8"),
-    *("train.batch_size=8", "log.grid_size=20"),
-]
-CADENCE = ["log.metrics_kimg=0.4", "log.grid_kimg=1", "log.checkpoint_kimg=1",
-           "evaluate.metrics=fd_pixel100_full", "evaluate.kimg=1"]  # fmt: skip
-DIGITS = f"--config={ROOT}/configs/digits.py"
-
-
-def overrides(*keys: str) -> list[str]:
-    return [f"--config.{key}" for key in keys]
-
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory) -> dict[str, str]:
-    """One device, little optimisation, and programs compiled once for all processes here."""
-    cache = str(tmp_path_factory.mktemp("cache"))
-    changes = {
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "INR_GAN_JAX_CACHE": cache,
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-    }
-    return os.environ | changes
+    return environment(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -74,27 +48,6 @@ def run(call, tmp_path_factory):
     done = call("main", DIGITS, *overrides(*TINY, *CADENCE, "train.kimg=2"), cwd=here)
     assert done.returncode == 0, done.stderr
     return here / "runs" / "digits", done.stdout
-
-
-def leaves(workdir: Path) -> dict[str, bytes]:
-    """The bytes of every array of the newest checkpoint."""
-    newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
-    found = {}
-    for part in ("model", "training"):
-        tree = ocp.PyTreeCheckpointer().restore(newest / part)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            leaf = np.asarray(leaf)
-            name = f"{part}{jax.tree_util.keystr(path)}"
-            found[name] = str((leaf.dtype, leaf.shape)).encode() + leaf.tobytes()
-    return found
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    ours, theirs = leaves(one), leaves(other)
-    assert ours.keys() == theirs.keys()
-    for part in ("g_ema", "w_avg", "['g']", "['d']", "g_optimizer", "d_optimizer", "iteration"):
-        assert any(part in name for name in ours), part
-    assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
 def test_a_run_leaves_what_it_promises(run):

@@ -1,11 +1,12 @@
 """The training loop: the only owner of the clock and of cadence."""
 
+import collections
 import contextlib
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 from etils import epath
@@ -19,13 +20,15 @@ from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.monitor import Monitor
+from inr_gan_jax.processes import Agreement, Wish, by_first
 from inr_gan_jax.sharding import make_mesh, to_devices
 from inr_gan_jax.stopping import stop_signals
+from inr_gan_jax.train.health import LAG, Health
 from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer
 from inr_gan_jax.train.watch import Watch
-from inr_gan_jax.train.workdir import open_workdir
+from inr_gan_jax.train.workdir import opened
 from inr_gan_jax.validate import check_batch
 
 
@@ -34,141 +37,223 @@ def train(
 ) -> None:
     """Trains until `config.train.kimg`, or goes on with the run that `workdir` holds.
 
-    `detector_weights` are files for the metrics that `config.evaluate` wants along the way.
+    `detector_weights` are files for the metrics that `config.evaluate` wants along the way. All
+    processes of a run make this call.
 
-    Raises UserError for a batch that the devices cannot share, a workdir that holds another run or
-    cannot be written, and an image that cannot be read (what was learned is saved first).
+    Raises UserError for a batch that the devices cannot share, a workdir that holds another run, is
+    in use or cannot be written, images that cannot be read (what was learned is saved first), and
+    losses that are no numbers.
     """
     workdir = epath.Path(workdir).expanduser()
     mesh, train = make_mesh(fsdp=config.mesh.fsdp), config.train
     check_batch(train.batch_size, train.microbatches, config.discriminator.group, mesh.size)
+    total = max(round(train.kimg * 1000), 1)
     try:
-        dtype = open_workdir(workdir, config, source)
-        class_counts = source.class_counts if config.model.num_classes else ()
-        trainer = Trainer(config, class_counts, dtype=dtype, mesh=mesh)
-        total = max(round(train.kimg * 1000), 1)
         with (
             stop_signals("stopping after this iteration; once more: at once") as stop,
+            opened(workdir, config, source) as (dtype, lease),
             Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints,
             contextlib.closing(Monitor(workdir, total)) as monitor,
         ):
+            class_counts = source.class_counts if config.model.num_classes else ()
+            trainer = Trainer(config, class_counts, dtype=dtype, mesh=mesh)
             watch = Watch(config, source, workdir, monitor, detector_weights)
-            _run(trainer, source, workdir, total, monitor, checkpoints, watch, stop)
+            _announce(monitor, trainer, source, workdir)
+            run = Run(trainer, source, monitor, watch, checkpoints, lease, stop)
+            if run.goes_on_to(total):
+                _say_what_next(monitor, config, workdir)
     except OSError as error:  # all other files are the source's, which raises UserError
         raise UserError(f"workdir {workdir} cannot be used: {error}") from error
 
 
-def _run(trainer, source, workdir, total, monitor, checkpoints, watch, stop) -> None:
-    """Tells what it is about to do, starts or goes on, trains, tells what to do next."""
-    config = trainer.config
-    _announce(monitor, trainer, source, workdir)
-    state, images, iteration = _start(trainer, checkpoints, monitor)
-    if images >= total:
-        monitor.say(f"already trained for {images / 1000:g} kimg; more: raise --config.train.kimg")
-    else:
-        if images:
-            monitor.say(f"going on from {images / 1000:g} kimg")
-        monitor.hparams(dict(configs.flatten(configs.to_plain(config))))
-        watch.real()
-        images, iteration = _loop(
-            trainer, state, images, iteration, total, source, monitor, watch, checkpoints, stop
+class Run:
+    """A run at work: its state, how far it is, and what is due when."""
+
+    def __init__(self, trainer, source, monitor, watch, checkpoints, lease, stop):
+        self.trainer, self.source, self.config = trainer, source, trainer.config
+        self.monitor, self.watch, self.checkpoints = monitor, watch, checkpoints
+        self.lease, self.stop = lease, stop
+        self.agreement = Agreement(trainer.mesh)
+        self.health = Health(self.config.train.max_nonfinite)
+        self.state, self.images, self.iteration = self._start()
+        log = self.config.log
+        self.cadence = {
+            self.report: log.metrics_kimg,
+            self.draw: log.grid_kimg,
+            self.save: log.checkpoint_kimg,
+            self.measure: self.config.evaluate.kimg,
+        }
+        self._done_at = dict.fromkeys(self.cadence, self.images)
+
+    def goes_on_to(self, total: int) -> bool:
+        """Trains until `total` images or a stop signal, and saves: whether the run is complete."""
+        monitor, start = self.monitor, self.images
+        if start >= total:
+            monitor.say(f"already trained for {start / 1000:g} kimg; more: raise config.train.kimg")
+            return True
+        if start:
+            monitor.say(f"going on from {start / 1000:g} kimg")
+        monitor.hparams(dict(configs.flatten(configs.to_plain(self.config))))
+        self.watch.real()
+        end, fault = self._train(total)
+        if end is Wish.LOST:
+            raise UserError(f"another run has taken {self.lease.path.parent}: this one ends")
+        for duty, kimg in self.cadence.items():  # a grid can wait if someone wants the machine back
+            if duty == self.save or (kimg > 0 and (duty == self.report or self.images >= total)):
+                self._perform(duty)
+        self.checkpoints.wait()
+        by_first(self._check_saved)
+        if end is Wish.FAULT:
+            raise fault or UserError("another process cannot read its data (see what it says)")
+        if self.images < total:
+            saved = "and saved " if self.images else ""
+            monitor.say(f"stopped {saved}at {self.images / 1000:g} kimg; the same command goes on")
+            return False
+        monitor.say(f"done: {self.images / 1000:g} kimg")
+        return True
+
+    def _train(self, total: int) -> tuple[Wish, UserError | None]:
+        """Iterates until `total` images or a process's wish: that, and this one's own fault."""
+        train, data, log = self.config.train, self.config.data, self.config.log
+        reader = batches(
+            self.source,
+            seed=self.config.seed,
+            batch_size=train.batch_size,
+            mirror=data.mirror,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            start_image=self.images,
+            threads=data.threads,
+            workers=data.workers,
         )
-        checkpoints.wait()
-        if jax.process_index() == 0 and iteration and iteration not in checkpoints.steps():
-            raise UserError(f"the last checkpoint is not in {checkpoints.directory} (see above)")
-        if images < total:
-            saved = "and saved " if images else ""
-            monitor.say(f"stopped {saved}at {images / 1000:g} kimg; the same command goes on")
-            return
-        monitor.say(f"done: {images / 1000:g} kimg")
-    _say_what_next(monitor, config, workdir)
+        with contextlib.closing(reader):
+            feed = Feed(reader, self.agreement.delay)
+            wish = self.agreement.now(self._wish(feed))
+            if log.grid_kimg > 0 and not wish:
+                self.draw()
+            self.monitor.restart(self.images)
+            while self.images < total and not wish:
+                feed.read()
+                if not (wish := self.agreement(self._wish(feed))):
+                    self._iterate(to_devices(self.trainer.mesh, feed.next()))
+            return wish, feed.fault
 
+    def _wish(self, feed) -> Wish:
+        if self.lease.lost:
+            return Wish.LOST
+        if feed.fault:
+            return Wish.FAULT
+        return Wish.STOP if self.stop else Wish.GO_ON
 
-def _loop(trainer, state, images, iteration, total, source, monitor, watch, checkpoints, stop):
-    """Runs iterations until `total` images or a stop signal, and saves: (images, iteration)."""
-    config, log = trainer.config, trainer.config.log
-    reader = batches(
-        source,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        mirror=config.data.mirror,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        start_image=images,
-        threads=config.data.threads,
-        workers=config.data.workers,
-    )
+    def _iterate(self, batch: dict) -> None:
+        compiled = len(self.trainer.compiled)
+        with jax.transfer_guard_device_to_host("disallow"):  # whoever reads an array waits for it
+            self.state, metrics = self.trainer.iterate(self.state, batch, self.iteration)
+        before, self.images = self.images, self.images + self.config.train.batch_size
+        if self.health.add(self.iteration, metrics):
+            self._check_health(LAG)
+        self.iteration += 1
+        if self.config.log.metrics_kimg > 0:
+            self.monitor.add(metrics)
+        if len(self.trainer.compiled) > compiled:  # compilation is no training time
+            jax.block_until_ready(self.state)
+            self.monitor.restart(self.images)
+        for duty, kimg in self.cadence.items():
+            if _is_due(before, self.images, kimg):
+                self._perform(duty)
 
-    def report():
-        monitor.report(images)
-
-    def draw():
-        with monitor.paused():
-            watch.draw(state, images)
-
-    def save():
-        with monitor.paused():
-            record = _metadata(config, source, images, iteration)
-            checkpoints.save(iteration, checkpoint_items(state), record)
-
-    def measure():
-        with monitor.paused():
-            watch.measure(state, images, iteration)
-
-    cadence = {report: log.metrics_kimg, draw: log.grid_kimg, save: log.checkpoint_kimg}
-    cadence[measure] = config.evaluate.kimg
-    done_at = dict.fromkeys(cadence, images)
-
-    def perform(duty):
-        if done_at[duty] < images:
-            done_at[duty] = images
+    def _perform(self, duty) -> None:
+        if self._done_at[duty] < self.images:
+            self._done_at[duty] = self.images
             duty()
 
-    with contextlib.closing(reader):
-        if log.grid_kimg > 0 and not stop:
-            draw()
-        while images < total and not stop:
+    # Duties.
+
+    def report(self) -> None:
+        """Means of the metrics since the last report."""
+        self.monitor.report(self.images)
+
+    def draw(self) -> None:
+        """A grid of images."""
+        with self.monitor.paused():
+            self.watch.draw(self.state, self.images)
+
+    def save(self) -> None:
+        """A checkpoint, if the newest losses are numbers."""
+        with self.monitor.paused():
+            self._check_health(0)
+            if self.health.row:
+                since = self.health.since
+                self.monitor.say(f"not saved: losses are not finite since iteration {since}")
+                return
+            record = _metadata(self.config, self.source, self.images, self.iteration)
+            self.checkpoints.save(self.iteration, checkpoint_items(self.state), record)
+
+    def measure(self) -> None:
+        """Metrics of the averaged generator."""
+        with self.monitor.paused():
+            self.watch.measure(self.state, self.images, self.iteration)
+
+    # Parts.
+
+    def _start(self) -> tuple[TrainState, int, int]:
+        """(state, images, iteration) of the newest intact checkpoint, or of a fresh run."""
+        trainer = self.trainer
+        restored = self.checkpoints.restore(checkpoint_items(trainer.abstract_state()))
+        if restored is None:
+            state, init_from = trainer.init(self.config.seed), self.config.train.init_from
+            if init_from:
+                state, lines = transfer(state, init_from, trainer.mesh)
+                for line in lines:
+                    self.monitor.say(line)
+            return state, 0, 0
+        items, metadata, _ = restored
+        return from_checkpoint_items(items), metadata["images"], metadata["iteration"]
+
+    def _check_health(self, lag: int) -> None:
+        if not self.health.look(lag):
+            return
+        self.checkpoints.wait()
+        folder, steps = self.checkpoints.directory, by_first(self.checkpoints.steps)
+        good = (
+            f"the last good checkpoint is {folder / str(steps[-1])}" if steps else "none is saved"
+        )
+        raise UserError(
+            f"losses were not finite for {self.health.limit} iterations, from iteration "
+            f"{self.health.since} on; {good}"
+        )
+
+    def _check_saved(self) -> None:
+        if self.iteration and self.iteration not in self.checkpoints.steps():
+            where = self.checkpoints.directory
+            raise UserError(f"the last checkpoint is not in {where} (see above)")
+
+
+class Feed:
+    """This process's batches, read so far ahead that a fault is known before its turn comes."""
+
+    def __init__(self, reader: Iterator[dict], ahead: int):
+        self._reader, self._batches = reader, collections.deque()
+        self.fault: UserError | None = None
+        for _ in range(ahead):
+            self.read()
+
+    def read(self) -> None:
+        """Reads one more, or notes why it cannot."""
+        if self.fault is None:
             try:
-                batch = to_devices(trainer.mesh, next(reader))
-            except UserError:  # an image that became unreadable: what was learned is kept
-                if jax.process_count() == 1:  # saving takes all processes; the others have no error
-                    perform(save)
-                raise
-            compiled = len(trainer.compiled)
-            state, metrics = trainer.iterate(state, batch, iteration)
-            before, images = images, images + config.train.batch_size
-            iteration += 1
-            if log.metrics_kimg > 0:
-                monitor.add(metrics)
-            if len(trainer.compiled) > compiled:  # compilation is no training time
-                jax.block_until_ready(state)
-                monitor.restart(images)
-            for duty, kimg in cadence.items():
-                if _is_due(before, images, kimg):
-                    perform(duty)
-        for duty, kimg in cadence.items():  # a grid can wait where someone wants the machine back
-            if duty is save or (kimg > 0 and (duty is report or images >= total)):
-                perform(duty)
-    return images, iteration
+                self._batches.append(next(self._reader))
+            except UserError as error:
+                self.fault = error
+
+    def next(self) -> dict:
+        """The oldest that was read."""
+        return self._batches.popleft()
 
 
 def _is_due(before: int, after: int, kimg: float) -> bool:
     """Whether a multiple of `kimg` thousand images lies in (before, after]; never for 0."""
     return kimg > 0 and int(after / (kimg * 1000)) > int(before / (kimg * 1000))
-
-
-def _start(trainer, checkpoints, monitor) -> tuple[TrainState, int, int]:
-    """(state, images, iteration) of the newest intact checkpoint, or of a fresh run."""
-    restored = checkpoints.restore(checkpoint_items(trainer.abstract_state()))
-    if restored is None:
-        state, init_from = trainer.init(trainer.config.seed), trainer.config.train.init_from
-        if init_from:
-            state, lines = transfer(state, init_from, trainer.mesh)
-            for line in lines:
-                monitor.say(line)
-        return state, 0, 0
-    items, metadata, _ = restored
-    return from_checkpoint_items(items), metadata["images"], metadata["iteration"]
 
 
 def _metadata(config: Config, source: Source, images: int, iteration: int) -> dict:

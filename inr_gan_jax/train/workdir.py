@@ -1,6 +1,8 @@
 """A run's folder: whose it is, so that no run goes on with another one's."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 
 import jax
 from etils import epath
@@ -12,11 +14,44 @@ from inr_gan_jax.checkpoint import FOLDER
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.processes import any_fails, by_first
+from inr_gan_jax.train.lease import Lease
 
 RUN_FILE = "run.json"
 
 
-def open_workdir(workdir: epath.Path, config: Config, source: Source) -> str:
+@contextlib.contextmanager
+def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tuple[str, Lease]]:
+    """This run's hold on its workdir, which is made: (compute dtype, lease) for the body.
+
+    Process 0 looks, decides and writes; the others hear of it, and must see what it wrote.
+
+    Raises UserError where the workdir holds another run, another run is at work in it, it cannot be
+    written, or the processes do not share it.
+    """
+    lease = Lease(workdir)
+
+    def take() -> list[str]:
+        try:
+            return [_claim(workdir, config, source, lease), lease.token]
+        except OSError as error:
+            raise UserError(f"workdir {workdir} cannot be used: {error}") from error
+
+    try:
+        dtype, token = by_first(take)
+        error = None
+        if not lease.sees(token):
+            error = UserError(
+                f"process {jax.process_index()} does not see in {workdir} what process 0 wrote "
+                "there: give a --workdir that all processes share (gs://... or a network disk)"
+            )
+        any_fails(error)
+        yield dtype, lease
+    finally:
+        lease.release()
+
+
+def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) -> str:
     """Makes the workdir or checks that it holds this very run; returns the compute dtype."""
     path = workdir / RUN_FILE
     ours = json.loads(json.dumps(configs.identity(config, source.content_hash)))
@@ -35,8 +70,9 @@ def open_workdir(workdir: epath.Path, config: Config, source: Source) -> str:
         raise UserError(f"{workdir} has {FOLDER} but no {RUN_FILE}; choose another --workdir")
     elif FOLDER in workdir.parts[-2:]:
         raise UserError(f"{workdir} lies inside a run; give the folder that holds {FOLDER}")
-    record["config"] = configs.to_plain(config)
     workdir.mkdir(parents=True, exist_ok=True)
+    lease.take()
+    record["config"] = configs.to_plain(config)
     _write_record(path, record)
     if config.train.dtype != "bfloat16" or jax.default_backend() != "cpu":
         return config.train.dtype

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
 from inr_gan_jax import devices
@@ -16,9 +17,10 @@ from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.train import loop
+from inr_gan_jax.train.health import Health
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
-from inr_gan_jax.train.workdir import open_workdir
+from inr_gan_jax.train.workdir import opened
 
 
 def tiny(**train):
@@ -101,10 +103,11 @@ def test_no_waiting_and_no_second_compilation(source, tmp_path, monkeypatch):
             compiled.append((where[-1], about["fun_name"]))
 
     monkeypatch.setattr(array, "_value", property(read))
-    for owner, name in ((Monitor, "report"), (Watch, "draw"), (Checkpoints, "save")):
+    places = (Monitor, "report"), (Watch, "draw"), (Checkpoints, "save"), (Health, "look")
+    for owner, name in places:  # Health looks at losses that are two iterations old
         inside(owner, name)
     inside(Trainer, "iterate")
-    inside(loop, "_loop")
+    inside(loop.Run, "_train")
     blocked = []
     monkeypatch.setattr(jax, "block_until_ready", lambda x: blocked.append(x) or x)
     jax.monitoring.register_event_duration_secs_listener(listen)
@@ -113,11 +116,11 @@ def test_no_waiting_and_no_second_compilation(source, tmp_path, monkeypatch):
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert reads["report"] > 0 and reads["draw"] > 0  # what is counted is there to count
-    assert reads["iterate"] == reads["_loop"] == 0
+    assert reads["iterate"] == reads["_train"] == 0
     assert len(blocked) == 1  # after the first iteration, whose time was compilation
     phases = [name for place, name in compiled if place == "iterate"]
     assert sorted(phases) == ["jit(d_main)", "jit(d_r1)", "jit(finish)", "jit(g_main)"]
-    assert not [name for place, name in compiled if place == "_loop"]
+    assert not [name for place, name in compiled if place == "_train"]
 
 
 def test_what_was_learned_is_kept_when_an_image_cannot_be_read(source, tmp_path):
@@ -142,10 +145,42 @@ def test_what_was_learned_is_kept_when_an_image_cannot_be_read(source, tmp_path)
 
 
 def test_a_last_checkpoint_that_was_not_saved_is_an_error(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_start", lambda *_: (None, 0, 0))
-    monkeypatch.setattr(loop, "_loop", lambda *_: (8, 1))
+    monkeypatch.setattr(loop.Checkpoints, "save", lambda *_: None)
     with pytest.raises(UserError, match="the last checkpoint is not in"):
         loop.train(tiny(kimg=0.008), source, tmp_path)
+
+
+def test_losses_that_are_no_numbers_end_the_run(source, tmp_path, monkeypatch):
+    """The iteration is named, and the last checkpoint whose losses were numbers, which stays."""
+    iterate, wrong = Trainer.iterate, jnp.float32(np.nan)
+
+    def sick(self, state, batch, iteration):
+        state, metrics = iterate(self, state, batch, iteration)
+        return state, [{**m, "loss/d": wrong} if iteration >= 12 else m for m in metrics]
+
+    monkeypatch.setattr(Trainer, "iterate", sick)
+    config = tiny(max_nonfinite=4)
+    with pytest.raises(UserError) as error:
+        loop.train(config, source, tmp_path)
+    assert "losses were not finite for 4 iterations, from iteration 12 on" in str(error.value)
+    assert str(error.value).endswith(f"the last good checkpoint is {tmp_path / FOLDER / '10'}")
+    assert {p.name for p in (tmp_path / FOLDER).iterdir()} == {"10"}
+
+
+def test_health_counts_iterations_in_a_row():
+    def seen(values, limit, lag=0):
+        health, over = Health(limit), []
+        for iteration, value in enumerate(values):
+            if health.add(iteration, [{"loss/g": jnp.float32(value)}, {"path/length": jnp.nan}]):
+                over.append(health.look(lag))
+        return health, health.look(0), over
+
+    nan = np.nan
+    health, over, _ = seen([1, nan, nan, 1, nan], 3)
+    assert not over and (health.row, health.since) == (1, 4)
+    assert seen([1, nan, np.inf, nan], 3)[1] and seen([1, nan, np.inf, nan, 1], 3)[0].since == 1
+    health, _, looks = seen([1.0] * 9, 1, lag=2)
+    assert looks == [False] * 7 and health.row == 0  # an iteration late by two each time
 
 
 def test_speed_and_time_left_after_going_on(tmp_path, capsys, monkeypatch):
@@ -170,11 +205,16 @@ def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, mo
     """Measured at the first start, said, and kept: a run that goes on computes as it did before."""
     config = tiny(dtype="bfloat16")
     monkeypatch.setattr(devices, "quicker_dtype", lambda: "float32")
-    assert open_workdir(tmp_path / "slow", config, source) == "float32"
+
+    def used(folder, config=config):
+        with opened(epath.Path(tmp_path / folder), config, source) as (dtype, _):
+            return dtype
+
+    assert used("slow") == "float32"
     monkeypatch.setattr(devices, "quicker_dtype", lambda: "bfloat16")
-    assert open_workdir(tmp_path / "slow", config, source) == "float32"
-    assert open_workdir(tmp_path / "quick", config, source) == "bfloat16"
-    assert open_workdir(tmp_path / "exact", tiny(dtype="float32"), source) == "float32"
+    assert used("slow") == "float32"
+    assert used("quick") == "bfloat16"
+    assert used("exact", tiny(dtype="float32")) == "float32"
     said = []
     monitor = type("Said", (), {"say": staticmethod(said.append)})
     loop._announce(monitor, Trainer(config, (), dtype="float32"), source, tmp_path)

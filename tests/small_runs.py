@@ -1,0 +1,59 @@
+"""The main command run by tests: a network as small as it gets, and what its runs leave."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    *("model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8"),
+    *("model.rank=2", "discriminator.channel_base=64", "discriminator.channel_max=8"),
+    *("train.batch_size=8", "log.grid_size=20"),
+]
+CADENCE = ["log.metrics_kimg=0.4", "log.grid_kimg=1", "log.checkpoint_kimg=1",
+           "evaluate.metrics=fd_pixel100_full", "evaluate.kimg=1"]  # fmt: skip
+DIGITS = f"--config={ROOT}/configs/digits.py"
+
+
+def overrides(*keys: str) -> list[str]:
+    return [f"--config.{key}" for key in keys]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """One device, little optimisation, and programs compiled once for all that share `cache`."""
+    changes = {
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "INR_GAN_JAX_CACHE": str(cache),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+    }
+    return os.environ | changes
+
+
+def leaves(workdir: Path) -> dict[str, bytes]:
+    """The bytes of every array of the newest checkpoint."""
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    found = {}
+    for part in ("model", "training"):
+        checkpointer = ocp.PyTreeCheckpointer()
+        shapes = checkpointer.metadata(newest / part).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        tree = checkpointer.restore(newest / part, restore_args=as_numpy)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            leaf = np.asarray(leaf)
+            name = f"{part}{jax.tree_util.keystr(path)}"
+            found[name] = str((leaf.dtype, leaf.shape)).encode() + leaf.tobytes()
+    return found
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    ours, theirs = leaves(one), leaves(other)
+    assert ours.keys() == theirs.keys()
+    for part in ("g_ema", "w_avg", "['g']", "['d']", "g_optimizer", "d_optimizer", "iteration"):
+        assert any(part in name for name in ours), part
+    assert [name for name in ours if ours[name] != theirs[name]] == []
