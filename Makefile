@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-slurm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,17 @@ test-reference: $(STAMP)  ## compare metrics with PyTorch's implementations (ins
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check \
 	    torch==2.15.0 torchvision==0.29.2 torch-fidelity==0.4.0
 	$(VENV)/bin/python -m pytest -m reference $(ARGS)
+
+test-tpu:  ## compile training for 4 to 256 TPU chips, without any (installs libtpu; hours on 2 cores)
+	@$(MAKE) --no-print-directory VENV=.venv-tpu .venv-tpu/installed
+	.venv-tpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt 'jax[tpu]'
+	.venv-tpu/bin/python -m pytest -m tpu $(ARGS)
+
+test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian, as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+	    munge slurmctld slurmd slurm-client >/dev/null
+	$(VENV)/bin/python -m pytest -m slurm -n 0 tests/launch $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache *.egg-info

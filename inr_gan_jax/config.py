@@ -124,7 +124,7 @@ class ProfileConfig:
     """A trace of `steps` iterations, from the `start`-th after this start on (0 steps: none)."""
 
     steps: int = 0
-    start: int = 20
+    start: int = 10
 
 
 @dataclass(frozen=True)

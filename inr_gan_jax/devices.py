@@ -1,5 +1,6 @@
 """Facts about the devices at hand, and what follows from them."""
 
+import importlib.util
 import math
 import os
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.layers import conv2d
 
 
@@ -17,11 +19,17 @@ def use_compilation_cache(directory: str | None = None) -> None:
     The default is `~/.cache/inr_gan_jax/xla`. Everything is kept, however quick to compile.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        directory = directory or str(Path(cache) / "inr_gan_jax" / "xla")
-        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_compilation_cache_dir", directory or compilation_cache())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def compilation_cache() -> str:
+    """Where compiled programs are kept by default; empty: they are not."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return os.environ["JAX_COMPILATION_CACHE_DIR"]
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(cache) / "inr_gan_jax" / "xla")
 
 
 def describe() -> str:
@@ -29,6 +37,52 @@ def describe() -> str:
     devices = jax.devices()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}){processes}"
+
+
+def idle_accelerator(root: str | os.PathLike = "/") -> str | None:
+    """What this machine has besides the CPU that jax uses, and how to use it; None: nothing.
+
+    `root` is the folder that holds dev, proc and sys, where Linux tells of devices.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    for name, count, extra, plugin in (
+        ("NVIDIA GPU", _nvidia_gpus(Path(root)), "cuda13", "jax_cuda13_plugin"),
+        ("TPU chip", _tpu_chips(Path(root)), "tpu,gcs", "libtpu"),
+    ):
+        if not count:
+            continue
+        present = f"this machine has {count} {name}{'s' if count > 1 else ''}, unused"
+        if "cpu" in (jax.config.jax_platforms or ""):
+            return f"{present}: unset JAX_PLATFORMS={jax.config.jax_platforms}"
+        if not importlib.util.find_spec(plugin):
+            return f"{present}: pip install -c constraints.txt -e .[{extra}]"
+        return f"{present}: {plugin} is installed, but jax cannot use it (see its warnings)"
+    return None
+
+
+def refuse_idle_accelerator(allow_cpu: bool, root: str | os.PathLike = "/") -> None:
+    """UserError where training would run on the CPU beside an accelerator; not if `allow_cpu`."""
+    idle = None if allow_cpu else idle_accelerator(root)
+    if idle:
+        raise UserError(f"{idle}; or train on the CPU: --allow_cpu")
+
+
+def _nvidia_gpus(root: Path) -> int:
+    nodes = [*(root / "dev").glob("nvidia[0-9]*")]
+    return len(nodes) or len([*(root / "proc/driver/nvidia/gpus").glob("*")])
+
+
+def _tpu_chips(root: Path) -> int:
+    """Google's PCI devices that are no network card or disk, where the system gives access."""
+    if not [*(root / "dev").glob("accel*"), *(root / "dev/vfio").glob("[0-9]*")]:
+        return 0
+    chips = 0
+    for vendor in (root / "sys/bus/pci/devices").glob("*/vendor"):
+        kind = vendor.with_name("class")
+        other = kind.exists() and kind.read_text().startswith(("0x01", "0x02"))
+        chips += vendor.read_text().strip() == "0x1ae0" and not other
+    return chips
 
 
 def quicker_dtype(repeats: int = 5) -> str:

@@ -32,6 +32,9 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/<config>.")
 
 
+ALLOW_CPU = flags.DEFINE_bool(
+    "allow_cpu", False, "Train on the CPU though this machine has an accelerator."
+)
 WEIGHTS = flags.DEFINE_list(
     "detector_weights",
     [],
@@ -94,6 +97,8 @@ def _check_overrides(argv: list[str]) -> None:
 
 def _opened(draft: ConfigDict):
     """The frozen configuration and its data set, both checked; UserError for a user's mistake."""
+    import jax
+
     from inr_gan_jax.config import parse
     from inr_gan_jax.data.sources import open_source
 
@@ -105,14 +110,22 @@ def _opened(draft: ConfigDict):
         channels=config.model.channels,
         labels=config.data.labels,
         data_dir=config.data.data_dir or None,
+        progress=jax.process_index() == 0,
     )
     return parse(draft, num_classes=source.num_classes), source
 
 
-def train(draft: ConfigDict, workdir: epath.PathLike, detector_weights=()) -> None:
-    """Checks configuration and data, then trains, or goes on; UserError for a user's mistake."""
-    from inr_gan_jax.devices import use_compilation_cache
+def train(
+    draft: ConfigDict, workdir: epath.PathLike, detector_weights=(), allow_cpu: bool = False
+) -> None:
+    """Checks configuration and data, then trains, or goes on; UserError for a user's mistake.
+
+    `allow_cpu`: also where this machine has an accelerator that jax cannot use.
+    """
+    from inr_gan_jax.devices import refuse_idle_accelerator, use_compilation_cache
     from inr_gan_jax.train import loop
+
+    refuse_idle_accelerator(allow_cpu)
 
     config, source = _opened(draft)
     use_compilation_cache()
@@ -165,6 +178,10 @@ def report(
 
 
 def _report() -> None:
+    import jax
+
+    if jax.process_count() > 1:
+        raise UserError("--mode=report runs in one process; its devices share the work")
     if not SIZES.value or not all(size.isdecimal() for size in SIZES.value):
         raise UserError("give the sizes of the report in pixels: --sizes=128,256,512")
     report(
@@ -180,7 +197,7 @@ def _workdir() -> epath.PathLike:
 
 
 MODES = {
-    "train": lambda: train(CONFIG.value, _workdir(), WEIGHTS.value),
+    "train": lambda: train(CONFIG.value, _workdir(), WEIGHTS.value, ALLOW_CPU.value),
     "evaluate": lambda: evaluate(CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value),
     "report": _report,
 }

@@ -66,7 +66,7 @@ def test_a_run_leaves_what_it_promises(run):
             picture.load()
             assert picture.size == (2 * 17 + 1, 10 * 17 + 1) and picture.mode == "L"
     lines = re.findall(r"^kimg ([\d.]+)/2  ([\d.]+) images/s  left (\w+)  G .* D .*", said, re.M)
-    assert [line[0] for line in lines] == ["0.4", "0.8", "1.2", "1.6", "2.0"]
+    assert [line[0] for line in lines] == ["0.4", "0.8", "1.0", "1.2", "1.6", "2.0"]
     assert lines[-1][2] == "0s"
     for word in ("10 classes", "digits, 1,797 images", "1 x cpu", "done: 2 kimg"):
         assert word in said
@@ -80,7 +80,7 @@ def test_tensorboard_reads_the_curves(run):
         values = events.Scalars(tag)
         assert all(np.isfinite(v.value) for v in values)
         if tag != "r1/penalty":
-            assert [v.step for v in values] == [400, 800, 1200, 1600, 2000]
+            assert [v.step for v in values] == [400, 800, 1000, 1200, 1600, 2000]
     assert [picture.step for picture in events.Images("generated")] == [0, 1000, 2000]
     picture = Image.open(io.BytesIO(events.Images("real")[0].encoded_image_string))
     assert picture.size == (35, 171)

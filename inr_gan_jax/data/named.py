@@ -99,7 +99,15 @@ class TfdsStore(NamedStore):
         return f"{self.name}: image {index}"
 
     def image(self, index: int) -> Image.Image:
-        image = images.decode(self._source()[index]["image"], self.where(index))
+        try:
+            data = self._source()[index]["image"]
+        except UserError:
+            raise
+        except Exception as error:  # array_record has no errors of its own
+            raise UserError(
+                f"{self.where(index)} cannot be read ({_first_line(error)}): build it again"
+            ) from error
+        image = images.decode(data, self.where(index))
         mode = images.MODES.get(self.channels, image.mode)  # JPEG may store grey for 3 channels.
         return image if image.mode == mode else image.convert(mode)
 

@@ -2,10 +2,12 @@
 
 Image k of a run is a function of (seed, k) alone: position k // n is an epoch, a permutation of the
 n images of the data set; whether the image is mirrored depends on (seed, k). Processes, threads and
-worker processes only share out the reading.
+worker processes only share out the reading. In place of an image that cannot be read stands the
+next one of the data set that can.
 """
 
 import atexit
+import logging
 import weakref
 
 import grain
@@ -20,10 +22,16 @@ _SHUFFLE, _MIRROR = 0, 1  # Purposes of randomness: changing a number changes ev
 
 
 class Batches:
-    """An endless iterator over batches. `close()` ends its threads and worker processes."""
+    """An endless iterator over batches. `close()` ends its threads and worker processes.
 
-    def __init__(self, dataset: grain.IterDataset):
+    Each image that cannot be read is named once, as an error in the log; UserError for the first
+    beyond `max_skipped` of them.
+    """
+
+    def __init__(self, dataset: grain.IterDataset, source: Source, max_skipped: int):
         self._iterator = iter(dataset)
+        self._source, self._max_skipped = source, max_skipped
+        self._skipped: set[int] = set()
         # Grain's iterators complain on stderr if the interpreter ends before they are gone.
         atexit.register(_close, weakref.ref(self))
 
@@ -33,13 +41,30 @@ class Batches:
     def __next__(self) -> dict[str, np.ndarray]:
         if self._iterator is None:
             raise StopIteration
-        return next(self._iterator)
+        batch = next(self._iterator)
+        for asked, skipped in zip(batch.pop("asked"), batch.pop("skipped"), strict=True):
+            for index in range(asked, asked + skipped):
+                self._note(index % len(self._source))
+        return batch
 
     def close(self) -> None:
         """Ends the reading; the iterator then yields nothing more."""
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
+
+    def _note(self, index: int) -> None:
+        if index in self._skipped:
+            return
+        self._skipped.add(index)
+        try:  # once more: who found it may be another process
+            self._source[index]
+            fault = f"image {index} of {self._source.name} could not be read for a moment"
+        except UserError as error:
+            fault = str(error)
+        if len(self._skipped) > self._max_skipped:
+            raise UserError(_too_many(fault, self._max_skipped))
+        logging.error("%s; others take its place (config.data.max_skipped)", fault)
 
 
 def _close(iterator: weakref.ref) -> None:
@@ -58,6 +83,7 @@ def batches(
     start_image: int = 0,
     threads: int = 2,
     workers: int = 0,
+    max_skipped: int = 0,
 ) -> Batches:
     """Returns an endless iterator over this process's rows of every global batch.
 
@@ -73,12 +99,13 @@ def batches(
       start_image: the position to go on from, a multiple of batch_size.
       threads: how many threads of each process read ahead; 0 reads when asked.
       workers: how many worker processes read instead of this one.
+      max_skipped: how many images of the data set may turn out to be unreadable.
 
     Yields:
       {"image": uint8 [b, H, W, C], "label": int32 [b]}. `close()` ends the threads and processes.
 
     Raises:
-      UserError: sizes that do not divide; while reading, an image that cannot be decoded.
+      UserError: sizes that do not divide; while reading, one image too many that cannot be read.
     """
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
@@ -92,7 +119,7 @@ def batches(
         )
     start = start_image // batch_size * process_count + process_index
     mine = (
-        _images(source, seed, mirror)
+        _images(source, seed, mirror, max_skipped)
         .map(_named_fields)
         .batch(batch_size // process_count, drop_remainder=True)[start::process_count]
     )
@@ -103,17 +130,48 @@ def batches(
             flags.FLAGS.mark_as_parsed()  # Grain reads its flags; a library has no command line.
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         dataset = dataset.mp_prefetch(processes, worker_init_fn=end_with_parent).map(_own_memory)
-    return Batches(dataset)
+    return Batches(dataset, source, max_skipped)
 
 
-def image_at(source: Source, seed: int, k: int, mirror: bool) -> tuple[np.ndarray, int]:
+def image_at(
+    source: Source, seed: int, k: int, mirror: bool, max_skipped: int = 0
+) -> tuple[np.ndarray, int]:
     """Image k of the run: (uint8 [H, W, C], label)."""
-    return _images(source, seed, mirror)[k]
+    return _images(source, seed, mirror, max_skipped)[k][:2]
 
 
-def _images(source: Source, seed: int, mirror: bool) -> grain.MapDataset:
+class _Tolerant:
+    """A source that gives the next image that can be read, and how many it skipped to get there."""
+
+    def __init__(self, source: Source, max_skipped: int):
+        self._source, self._max_skipped = source, max_skipped
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int, int, int]:
+        for skipped in range(self._max_skipped + 1):
+            try:
+                image, label = self._source[(index + skipped) % len(self)]
+                return image, label, index, skipped
+            except UserError as error:
+                fault = str(error)
+        raise UserError(_too_many(fault, self._max_skipped))
+
+
+def _too_many(fault: str, allowed: int) -> str:
+    if not allowed:
+        return fault
+    return f"{fault}: more than config.data.max_skipped = {allowed} images cannot be read"
+
+
+def _images(source: Source, seed: int, mirror: bool, max_skipped: int) -> grain.MapDataset:
     """All images of the run, endlessly, by position."""
-    images = grain.MapDataset.source(source).shuffle(seed=_seed(seed, _SHUFFLE)).repeat()
+    images = (
+        grain.MapDataset.source(_Tolerant(source, max_skipped))
+        .shuffle(seed=_seed(seed, _SHUFFLE))
+        .repeat()
+    )
     return images.random_map(_mirror, seed=_seed(seed, _MIRROR)) if mirror else images
 
 
@@ -123,13 +181,19 @@ def _seed(seed: int, purpose: int) -> int:
     return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
 
 
-def _mirror(item: tuple[np.ndarray, int], random: np.random.Generator) -> tuple[np.ndarray, int]:
-    image, label = item
-    return (image[:, ::-1] if random.random() < 0.5 else image), label
+def _mirror(item: tuple, random: np.random.Generator) -> tuple:
+    image, *rest = item
+    return (image[:, ::-1] if random.random() < 0.5 else image), *rest
 
 
-def _named_fields(item: tuple[np.ndarray, int]) -> dict[str, np.ndarray]:
-    return {"image": item[0], "label": np.int32(item[1])}
+def _named_fields(item: tuple[np.ndarray, int, int, int]) -> dict[str, np.ndarray]:
+    image, label, asked, skipped = item
+    return {
+        "image": image,
+        "label": np.int32(label),
+        "asked": np.int64(asked),
+        "skipped": np.int64(skipped),
+    }
 
 
 def _own_memory(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -92,8 +92,8 @@ def open_source(
       height, width: the model's size in pixels.
       channels: 1 (grey), 3 (RGB) or 4 (RGBA). Palettes count as RGB or RGBA.
       labels: whether classes are needed.
-      data_dir: where TFDS keeps its data.
-      progress: whether to show a bar if checking takes more than two seconds.
+      data_dir: where TFDS keeps its data, and copies of what lies in a cloud.
+      progress: whether to show a bar if copying or checking takes more than two seconds.
 
     Raises:
       UserError: one line that names the file at fault and what to do.
@@ -141,7 +141,7 @@ def open_store(source: str, data_dir: str | None, progress: bool) -> Store:
         return DigitsStore()
     if source.startswith("tfds:"):
         return TfdsStore(source, data_dir, progress)
-    return open_files(source)
+    return open_files(source, data_dir, progress)
 
 
 def _check_named(store: NamedStore, size: tuple[int, int], channels: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from inr_gan_jax.data import images
+from inr_gan_jax.data import cloud, images
 from inr_gan_jax.errors import UserError, nearest
 
 _UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -136,11 +136,11 @@ class FileStore(Store):
 class FolderStore(FileStore):
     """The image files in a folder and the folders in it."""
 
-    def __init__(self, path: str):
-        self._root = epath.Path(path)
-        names, root = [], None
-        for folder, _, files in self._root.walk():
-            root = root or folder  # A cloud's walk leaves out the scheme: relative to its own top.
+    def __init__(self, path: str, root: epath.Path):
+        """`path` is how the user calls the local folder `root`."""
+        self._root = root
+        names = []
+        for folder, _, files in root.walk():
             names += [(folder / name).relative_to(root).as_posix() for name in files]
         super().__init__(path, names)
 
@@ -154,8 +154,9 @@ class FolderStore(FileStore):
 class ZipStore(FileStore):
     """The image files in a zip, which each process opens for itself."""
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str, place: epath.Path):
+        """`path` is how the user calls the local file `place`."""
+        self._place = place
         self._reset()
         try:
             entries = self._archive().infolist()
@@ -197,27 +198,37 @@ class ZipStore(FileStore):
         if self._pid != os.getpid():  # After a fork, the offset of an open file is shared.
             with self._lock:
                 if self._pid != os.getpid():
-                    file = epath.Path(self.path).open("rb")
+                    file = self._place.open("rb")
                     weakref.finalize(self, file.close)
                     self._opened = zipfile.ZipFile(file)
                     self._pid = os.getpid()
         return self._opened
 
 
-def open_files(path: str) -> FileStore:
-    """Opens a folder or a `.zip`; UserError if it is neither, is not there or holds no image."""
+def open_files(path: str, data_dir: str | None = None, progress: bool = True) -> FileStore:
+    """Opens a folder or a `.zip`; UserError if it is neither, is not there or holds no image.
+
+    What lies in a cloud is copied to a local disk first (see cloud.fetch).
+    """
+    place = epath.Path(path).expanduser()
     try:
-        root = epath.Path(path).expanduser()
-        if not root.exists():
-            raise UserError(f"{path} does not exist: check the path of the data")
-        is_folder = root.is_dir()
+        exists, is_folder = place.exists(), place.is_dir()
     except ImportError as error:
         raise UserError(f"{path} needs a package for cloud paths: {error}") from error
-    if is_folder:
-        return FolderStore(os.fspath(root))
-    if path.lower().endswith(".zip"):
-        return ZipStore(os.fspath(root))
-    raise UserError(f"{path} is neither a folder nor a .zip: give one of these")
+    except Exception as error:  # networks and credentials of clouds fail in any way
+        raise UserError(f"{path} cannot be reached ({_reason(error)})") from error
+    if not exists:
+        raise UserError(f"{path} does not exist: check the path of the data")
+    if not is_folder and not path.lower().endswith(".zip"):
+        raise UserError(f"{path} is neither a folder nor a .zip: give one of these")
+    path = os.fspath(place)
+    if "://" in path:
+        place = epath.Path(cloud.fetch(path, _is_data, data_dir, progress))
+    return FolderStore(path, place) if is_folder else ZipStore(path, place)
+
+
+def _is_data(name: str) -> bool:
+    return name == "dataset.json" or _is_image(name)
 
 
 def _is_image(name: str) -> bool:
@@ -227,5 +238,8 @@ def _is_image(name: str) -> bool:
 
 
 def _unreadable(where: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{where} cannot be read ({reason}): replace or remove it"
+    return f"{where} cannot be read ({_reason(error)}): replace or remove it"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,8 +1,9 @@
 """What was measured of a run: told on the console, in TensorBoard, and as a line of JSON each."""
 
+import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from etils import epath
 from tqdm import tqdm
@@ -20,12 +21,18 @@ class Results:
     """Measures a run's generator and writes what comes out, on process 0, into its workdir."""
 
     def __init__(
-        self, evaluator: Evaluator, workdir: epath.PathLike, writer, collapse_below: float
+        self,
+        evaluator: Evaluator,
+        workdir: epath.PathLike,
+        writer,
+        collapse_below: float,
+        say: Callable[[str], None] = tqdm.write,
     ):
-        """`writer` (a SummaryWriter, or None) draws the curves."""
-        self._evaluator, self._writer = evaluator, writer
+        """`writer` (a SummaryWriter, or None) draws the curves, `say` is told what comes out."""
+        self._evaluator, self._writer, self._say = evaluator, writer, say
         self._path = epath.Path(workdir) / FILE
         self._below = collapse_below
+        self.known: set[tuple[str, float]] = set()  # (metric, kimg): not to be told again
 
     def measure(self, model: Model, checkpoint: str, repeats: int = 1) -> list[dict]:
         """All metrics of a model; `checkpoint` says which it is. Warns of collapsed classes."""
@@ -34,11 +41,13 @@ class Results:
             about = {"checkpoint": checkpoint, "kimg": model.images_seen / 1000}
             result = {name: result[name] for name in ("metric", "value")} | about | result
             found.append(result)
-            tqdm.write(describe(result))
-            self._append(result)
+            if (result["metric"], result["kimg"]) in self.known:
+                continue
+            self._say(describe(result))
             if self._writer:
                 self._writer.write_scalars(model.images_seen, scalars(result))
                 self._writer.flush()
+            _write(self._path, [*_lines(self._path), json.dumps(result)])
         worst = {name for result in found for name in collapsed(result, self._below)}
         if worst:
             logging.warning(
@@ -48,10 +57,35 @@ class Results:
             )
         return found
 
-    def _append(self, result: dict) -> None:
-        lines = self._path.read_text() if self._path.exists() else ""
-        with replaced(self._path) as file:
-            file.write((lines + json.dumps(result) + "\n").encode())
+
+def forget(workdir: epath.PathLike, images: int) -> set[tuple[str, float]]:
+    """Forgets what was measured of a run after `images`: (metric, kimg) of all that stays."""
+    path = epath.Path(workdir) / FILE
+    lines = _lines(path)
+    results = [json.loads(line) for line in lines]
+    kept = [result["kimg"] <= images / 1000 for result in results]
+    if not all(kept):
+        _write(path, list(itertools.compress(lines, kept)))
+    return {(r["metric"], r["kimg"]) for r in itertools.compress(results, kept)}
+
+
+def _lines(path: epath.Path) -> list[str]:
+    """The lines of a file that are results: a killed process may have left half a one."""
+    text = path.read_text() if path.exists() else ""
+    return [line for line in text.splitlines() if _is_result(line)]
+
+
+def _is_result(line: str) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"metric", "kimg"} <= found.keys()
+
+
+def _write(path: epath.Path, lines: list[str]) -> None:
+    with replaced(path) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def evaluate_workdir(

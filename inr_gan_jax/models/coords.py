@@ -50,7 +50,7 @@ def coordinates(cells: Cells, frame: str) -> tuple[jax.Array, jax.Array]:
     `symmetric` (released code): left edges in x and bottom edges in y, range [-1, 1), y upwards.
     `unit` (the paper's code): j / w and i / h, range [0, 1), y downwards.
     """
-    row, column = cells.row.astype(jnp.float32), cells.column.astype(jnp.float32)
+    row, column = cells.row.astype(float), cells.column.astype(float)
     if frame == "unit":
         return column / cells.width, row / cells.height
     x = 2 * column / cells.width - 1

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inr_gan_jax.models import resample
-from inr_gan_jax.models.layers import Conv, Dense, lrelu
+from inr_gan_jax.models.layers import Conv, Dense, at_least_float32, lrelu
 from inr_gan_jax.models.mapping import Mapping
 
 ARCHITECTURES = ("resnet", "skip", "orig")
@@ -53,7 +53,7 @@ def minibatch_std(x_bhwc: jax.Array, group: int) -> jax.Array:
     group = min(group, b)
     if b % group:
         raise ValueError(f"a batch of {b} images cannot be cut into groups of {group}")
-    x = x_bhwc.astype(jnp.float32).reshape(-1, group, h, w, c)
+    x = x_bhwc.astype(at_least_float32(x_bhwc.dtype)).reshape(-1, group, h, w, c)
     std = jnp.mean(jnp.sqrt(jnp.var(x, axis=1) + 1e-8), axis=(1, 2, 3))
     channel = jnp.broadcast_to(jnp.repeat(std, group)[:, None, None, None], (b, h, w, 1))
     return jnp.concatenate([x_bhwc, channel.astype(x_bhwc.dtype)], axis=-1)
@@ -130,7 +130,7 @@ class Discriminator(nnx.Module):
             x, rgb = getattr(self, name)(x, rgb)
         if self.config.architecture == "skip":
             x = x + lrelu(self.from_rgb(rgb))
-        x = minibatch_std(x.astype(jnp.float32), self.config.group)
+        x = minibatch_std(x.astype(at_least_float32(dtype)), self.config.group)
         x = lrelu(self.conv(x))
         x = lrelu(self.dense(x.transpose(0, 3, 1, 2).reshape(len(x), -1)))  # in C, H, W order
         x = self.out(x)

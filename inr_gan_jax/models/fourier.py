@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inr_gan_jax.models.layers import at_least_float32
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -42,7 +44,7 @@ class Embedding:
     def log_directions(self, size: tuple[int, int]) -> np.ndarray:
         """The fixed directions `[n, 2]` at a grid of `size`; ValueError if they do not fit."""
         if not self.log:
-            return np.zeros((0, 2), np.float32)
+            return np.zeros((0, 2))
         frequencies = 2.0 ** np.arange(math.ceil(math.log2(max(size)))) * 2 * math.pi / 4
         units = [(0, 1), (1, 0)]
         if self.diagonal:  # unit vectors at sqrt(1/2) of the frequency
@@ -53,7 +55,7 @@ class Embedding:
                 f"the embedding at {size[0]}x{size[1]} needs {len(directions)} log directions, "
                 f"but log = {self.log}: raise it to {len(directions)} or set diagonal = False"
             )
-        return directions.astype(np.float32)
+        return directions
 
     def features(self, size: tuple[int, int]) -> int:
         """Number of features at a grid of `size` = (height, width)."""
@@ -76,7 +78,7 @@ def embed(
     `[n, 2]` and `phase` `[n]`; `table` is the learned table read at the coordinates, `[C, N]` or
     None; `size` (height, width) of the training grid decides the log frequencies.
     """
-    directions = [jnp.asarray(embedding.log_directions(size))]
+    directions = [jnp.asarray(embedding.log_directions(size), at_least_float32(x.dtype))]
     directions += [shared[k] for k in ("random", "shared") if k in shared]
     if "basis" in image:
         directions.append(image["basis"])

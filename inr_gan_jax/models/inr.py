@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from inr_gan_jax.models import places
 from inr_gan_jax.models.fourier import Embedding, embed
-from inr_gan_jax.models.layers import lrelu
+from inr_gan_jax.models.layers import at_least_float32, lrelu
 from inr_gan_jax.models.modulation import effective_weight
 from inr_gan_jax.models.places import Place
 
@@ -214,7 +214,8 @@ def _of(params: InrParams, block: Block, layer: Layer) -> tuple[dict, dict]:
 
 def _product(w_oi: jax.Array, x_in: jax.Array, dtype) -> jax.Array:
     """`W x` in `dtype` with float32 sums: `[out, in] x [in, N] -> [out, N]` float32."""
-    return jnp.matmul(w_oi.astype(dtype), x_in.astype(dtype), preferred_element_type=jnp.float32)
+    sums = at_least_float32(dtype)
+    return jnp.matmul(w_oi.astype(dtype), x_in.astype(dtype), preferred_element_type=sums)
 
 
 def evaluate(
@@ -243,7 +244,8 @@ def evaluate(
             if "h" in w:
                 if layer.instance_norm:  # dividing h by its deviation is scaling W's columns
                     if deviations is None:
-                        norms[layer.name] = jnp.std(h.astype(jnp.float32), axis=-1, ddof=1)
+                        wide = h.astype(at_least_float32(dtype))
+                        norms[layer.name] = jnp.std(wide, axis=-1, ddof=1)
                     else:
                         norms[layer.name] = deviations[block.name][layer.name]
                     w["h"] = w["h"] / (norms[layer.name] + 1e-8)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inr_gan_jax.models import resample
-from inr_gan_jax.models.layers import Buffer, Dense, conv2d, lrelu
+from inr_gan_jax.models.layers import Buffer, Dense, at_least_float32, conv2d, lrelu
 
 
 def modulated_conv(x_bhwi, weight_hwio, style_bi, *, upsample=False) -> jax.Array:
@@ -76,7 +76,8 @@ class ToRgb(nnx.Module):
     def __call__(self, x_bhwi, w_bw) -> jax.Array:
         style_bi = self.affine(w_bw) / self.weight.shape[0] ** 0.5
         w_bio = (style_bi[:, :, None] * self.weight[...]).astype(x_bhwi.dtype)
-        rgb = jnp.einsum("bhwi,bio->bhwo", x_bhwi, w_bio, preferred_element_type=jnp.float32)
+        sums = at_least_float32(x_bhwi.dtype)
+        rgb = jnp.einsum("bhwi,bio->bhwo", x_bhwi, w_bio, preferred_element_type=sums)
         return rgb + self.bias[...]
 
 

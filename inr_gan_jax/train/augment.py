@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inr_gan_jax.errors import UserError, nearest
+from inr_gan_jax.models.layers import at_least_float32
 from inr_gan_jax.train.warp import reflected, warp
 
 # Letters of a pipeline -> operations, in the order in which they are applied.
@@ -96,16 +97,16 @@ def draw(key: jax.Array, p, shape: tuple[int, ...], operations: tuple[str, ...])
 
 
 def _scale(x, y) -> jax.Array:
-    return jnp.array([[x, 0, 0], [0, y, 0], [0, 0, 1]], jnp.float32)
+    return jnp.array([[x, 0, 0], [0, y, 0], [0, 0, 1]], float)
 
 
 def _rotate(angle) -> jax.Array:
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return jnp.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], jnp.float32)
+    return jnp.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], float)
 
 
 def _translate(xy) -> jax.Array:
-    return jnp.array([[1, 0, xy[0]], [0, 1, xy[1]], [0, 0, 1]], jnp.float32)
+    return jnp.array([[1, 0, xy[0]], [0, 1, xy[1]], [0, 0, 1]], float)
 
 
 # (value, (W, H)) -> [3, 3]: the inverse of the transform, in pixels from the centre, y down.
@@ -122,7 +123,7 @@ _GEOMETRY: dict[str, Callable] = {
 
 
 def _geometry(x_hwc: jax.Array, draws: Draws) -> jax.Array:
-    size = jnp.asarray([x_hwc.shape[1], x_hwc.shape[0]], jnp.float32)
+    size = jnp.asarray([x_hwc.shape[1], x_hwc.shape[0]], float)
     inverse = jnp.eye(3)
     for name, matrix in _GEOMETRY.items():
         if name in draws:
@@ -244,9 +245,10 @@ def apply(images_bhwc: jax.Array, draws: Draws) -> jax.Array:
                 x_hwc = stage(x_hwc, draws)
         return x_hwc
 
+    images_bhwc = images_bhwc.astype(at_least_float32(images_bhwc.dtype))
     # A product of rounded positions would move pixels: no backend's shorter floats here.
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(images_bhwc.astype(jnp.float32), draws)
+        return jax.vmap(one)(images_bhwc, draws)
 
 
 def image_keys(key: jax.Array, count: int) -> jax.Array:

@@ -17,10 +17,12 @@ from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
+from inr_gan_jax.doctor.program import summary
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.processes import Agreement, Wish, by_first
+from inr_gan_jax.profiler import Profiler
 from inr_gan_jax.sharding import make_mesh, to_devices
 from inr_gan_jax.stopping import stop_signals
 from inr_gan_jax.train.health import LAG, Health
@@ -73,9 +75,12 @@ class Run:
         self.trainer, self.source, self.config = trainer, source, trainer.config
         self.monitor, self.watch, self.checkpoints = monitor, watch, checkpoints
         self.lease, self.stop = lease, stop
+        self.workdir = lease.path.parent
         self.agreement = Agreement(trainer.mesh)
         self.health = Health(self.config.train.max_nonfinite)
         self.state, self.images, self.iteration = self._start()
+        monitor.going_on_from(self.images)
+        watch.going_on_from(self.images)
         log = self.config.log
         self.cadence = {
             self.report: log.metrics_kimg,
@@ -93,11 +98,13 @@ class Run:
             return True
         if start:
             monitor.say(f"going on from {start / 1000:g} kimg")
+        self.trainer.compile()
+        monitor.say(summary(self.trainer))
         monitor.hparams(dict(configs.flatten(configs.to_plain(self.config))))
         self.watch.real()
         end, fault = self._train(total)
         if end is Wish.LOST:
-            raise UserError(f"another run has taken {self.lease.path.parent}: this one ends")
+            raise UserError(f"another run has taken {self.workdir}: this one ends")
         for duty, kimg in self.cadence.items():  # a grid can wait if someone wants the machine back
             if duty == self.save or (kimg > 0 and (duty == self.report or self.images >= total)):
                 self._perform(duty)
@@ -125,18 +132,29 @@ class Run:
             start_image=self.images,
             threads=data.threads,
             workers=data.workers,
+            max_skipped=data.max_skipped,
         )
-        with contextlib.closing(reader):
+        profiler = Profiler(self.config.profile, self.workdir, self.monitor.say)
+        with contextlib.closing(reader), contextlib.closing(profiler):
             feed = Feed(reader, self.agreement.delay)
             wish = self.agreement.now(self._wish(feed))
-            if log.grid_kimg > 0 and not wish:
-                self.draw()
+            if not wish:
+                self._make_up(log.grid_kimg, self.config.evaluate.kimg)
             self.monitor.restart(self.images)
             while self.images < total and not wish:
                 feed.read()
                 if not (wish := self.agreement(self._wish(feed))):
-                    self._iterate(to_devices(self.trainer.mesh, feed.next()))
+                    with profiler.step(self.state):
+                        self._iterate(to_devices(self.trainer.mesh, feed.next()))
             return wish, feed.fault
+
+    def _make_up(self, grid_kimg: float, evaluate_kimg: float) -> None:
+        """Draws and measures what a start must show, and a kill after the last save prevented."""
+        if grid_kimg > 0 and not self.watch.drawn:
+            self.draw()
+        before = self.images - self.config.train.batch_size
+        if _is_due(before, self.images, evaluate_kimg) and not self.watch.measured:
+            self.measure()
 
     def _wish(self, feed) -> Wish:
         if self.lease.lost:
@@ -146,18 +164,15 @@ class Run:
         return Wish.STOP if self.stop else Wish.GO_ON
 
     def _iterate(self, batch: dict) -> None:
-        compiled = len(self.trainer.compiled)
         with jax.transfer_guard_device_to_host("disallow"):  # whoever reads an array waits for it
             self.state, metrics = self.trainer.iterate(self.state, batch, self.iteration)
         before, self.images = self.images, self.images + self.config.train.batch_size
         if self.health.add(self.iteration, metrics):
             self._check_health(LAG)
+        self.monitor.images = self.images
         self.iteration += 1
         if self.config.log.metrics_kimg > 0:
             self.monitor.add(metrics)
-        if len(self.trainer.compiled) > compiled:  # compilation is no training time
-            jax.block_until_ready(self.state)
-            self.monitor.restart(self.images)
         for duty, kimg in self.cadence.items():
             if _is_due(before, self.images, kimg):
                 self._perform(duty)
@@ -179,7 +194,9 @@ class Run:
             self.watch.draw(self.state, self.images)
 
     def save(self) -> None:
-        """A checkpoint, if the newest losses are numbers."""
+        """A checkpoint, if the newest losses are numbers; what led to it is told first."""
+        if self.config.log.metrics_kimg > 0:
+            self._perform(self.report)
         with self.monitor.paused():
             self._check_health(0)
             if self.health.row:

@@ -57,7 +57,7 @@ def ema_decay(batch_size: int, images, ema_kimg: float, rampup: float) -> jax.Ar
     With `rampup` above 0 the half-life is at most that part of the images seen, so that early
     averages forget the start: 0.5^(batch / max(min(ema_kimg * 1000, images * rampup), 1e-8)).
     """
-    half_life = jnp.asarray(ema_kimg * 1000.0, jnp.float32)
+    half_life = jnp.asarray(ema_kimg * 1000.0, float)
     if rampup:
         half_life = jnp.minimum(half_life, images * rampup)
     return 0.5 ** (batch_size / jnp.maximum(half_life, 1e-8))

@@ -65,7 +65,7 @@ def init_state(
         d_optimizer=d_optimizer.init(d),
         w_avg=jnp.zeros(networks.generator_config.w_avg_shape),
         path_mean=jnp.zeros(()),
-        ada_p=jnp.asarray(ada_p, jnp.float32),
+        ada_p=jnp.asarray(ada_p, float),
         ada_signs=jnp.zeros(()),
         iteration=zero,
         images=zero,

@@ -28,7 +28,7 @@ from inr_gan_jax.train.state import TrainState
 
 
 def _to_floats(images: jax.Array) -> jax.Array:
-    return images.astype(jnp.float32) / 127.5 - 1
+    return images.astype(float) / 127.5 - 1
 
 
 def _toward(running_mean: jax.Array, value: jax.Array) -> jax.Array:
@@ -233,7 +233,7 @@ class Steps:
         inputs = {"z": z, "classes": None, "noise_keys": None}
         inputs["fake_keys"] = self._augment_keys(state, phase, 4, size)
         if config.num_classes:
-            logits = jnp.log(jnp.asarray(self.recipe.class_counts, jnp.float32))
+            logits = jnp.log(jnp.asarray(self.recipe.class_counts, float))
             keys = self._image_keys(class_key, size)
             classes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)

@@ -1,15 +1,31 @@
 """The compiled phases of a run, and the state that they start from."""
 
+import re
+from collections.abc import Callable, Iterable
+
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.sharding import make_mesh, over_batch, replicated
 from inr_gan_jax.train.optim import lazy_adam
-from inr_gan_jax.train.recipe import recipe_of
+from inr_gan_jax.train.recipe import Phase, recipe_of
 from inr_gan_jax.train.state import TrainState, init_state, state_specs
 from inr_gan_jax.train.step import Steps
+
+
+class DoesNotFit(UserError):
+    """A phase needs more memory than a device has: bytes `needed`, of which `available` are."""
+
+    def __init__(self, phase: Phase, needed: int, available: int):
+        super().__init__(
+            f"{phase.name.lower()} needs {needed / 2**30:.2f} GiB of a device's memory, which has "
+            f"{available / 2**30:.2f}: raise config.train.microbatches or config.mesh.fsdp"
+        )
+        self.phase, self.needed, self.available = phase, needed, available
 
 
 class Trainer:
@@ -31,7 +47,9 @@ class Trainer:
         self.steps = Steps(
             recipe, self.networks, self.g_optimizer, self.d_optimizer, self.mesh, self.specs
         )
-        self.compiled = {}
+        # What each phase runs as, and what `compile` traced for it (its program, not compiled).
+        self.compiled: dict[Phase, Callable] = {}
+        self.traced: dict[Phase, jax.stages.Traced] = {}
 
     def init(self, seed: int) -> TrainState:
         """A fresh state, made on the devices."""
@@ -45,22 +63,66 @@ class Trainer:
             self.shardings,
         )
 
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, types and sharding of a batch of real images and their labels."""
+        size, model = self.config.train.batch_size, self.config.model
+        shapes = {
+            "image": ((size, model.height, model.width, model.channels), jnp.uint8),
+            "label": ((size,), jnp.int32),
+        }
+        sharding = over_batch(self.mesh)
+        return {k: jax.ShapeDtypeStruct(*v, sharding=sharding) for k, v in shapes.items()}
+
     def _init(self, seed: int) -> TrainState:
         return init_state(
             self.networks, self.g_optimizer, self.d_optimizer, seed, self.config.augment.p
         )
+
+    def compile(self, phases: Iterable[Phase] | None = None) -> None:
+        """Compiles phases (all by default), for `iterate` to use; all processes make this call.
+
+        Raises DoesNotFit where the compiler knows how much memory there is (it does for TPUs).
+        """
+        for phase in self.steps.due(0) if phases is None else phases:
+            self.traced[phase] = self._jitted(phase).trace(
+                self.abstract_state(), self.abstract_batch()
+            )
+            try:
+                self.compiled[phase] = self.traced[phase].lower().compile()
+            except jax.errors.JaxRuntimeError as error:
+                raise _explained(error, phase) from error
 
     def iterate(self, state: TrainState, batch: dict, iteration: int) -> tuple[TrainState, list]:
         """One iteration: (state, metrics of each phase). The given state's buffers are used up."""
         metrics = []
         for phase in self.steps.due(iteration):
             if phase not in self.compiled:
-                self.compiled[phase] = jax.jit(
-                    self.steps.function(phase),
-                    donate_argnums=0,
-                    in_shardings=(self.shardings, over_batch(self.mesh)),
-                    out_shardings=(self.shardings, replicated(self.mesh)),
-                )
+                self.compiled[phase] = self._jitted(phase)
             state, values = self.compiled[phase](state, batch)
             metrics.append(values)
         return state, metrics
+
+    def _jitted(self, phase: Phase):
+        return jax.jit(
+            self.steps.function(phase),
+            donate_argnums=0,
+            in_shardings=(self.shardings, over_batch(self.mesh)),
+            out_shardings=(self.shardings, replicated(self.mesh)),
+        )
+
+
+def _explained(error: Exception, phase: Phase) -> Exception:
+    """DoesNotFit for a compiler that ran out of a device's memory; any other error as it is."""
+    numbers = r"([\d.]+)([BKMGT])"
+    for pattern in (
+        rf"Used {numbers} of {numbers} hbm",
+        rf"\({numbers}\) exceeds available HBM \({numbers}\)",
+    ):
+        if found := re.search(pattern, str(error)):
+            size, unit, limit, limit_unit = found.groups()
+            return DoesNotFit(phase, _bytes(size, unit), _bytes(limit, limit_unit))
+    return error
+
+
+def _bytes(number: str, unit: str) -> int:
+    return round(float(number) * 2 ** (10 * "BKMGT".index(unit)))

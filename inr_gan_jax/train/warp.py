@@ -76,7 +76,7 @@ def _downsample(x: jax.Array, axis: int) -> jax.Array:
 
 def _positions(size: int) -> np.ndarray:
     """Where the doubled output's samples lie, in pixels from the image's centre."""
-    return (np.arange(2 * size + 2 * _REACH, dtype=np.float32) - _REACH - (size - 1)) / 2
+    return (np.arange(2 * size + 2 * _REACH) - _REACH - (size - 1)) / 2
 
 
 def _locate(centred: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -84,7 +84,7 @@ def _locate(centred: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Ar
     inside = jnp.abs(centred) <= 1.5 * (size - 1)
     position = jnp.mod(2 * centred + (size - 1), 2 * _period(size))
     sample = jnp.floor(position)
-    return sample.astype(jnp.int32), position - sample, inside
+    return sample.astype(int), position - sample, inside
 
 
 def _sample(x_hwc: jax.Array, rows: tuple, columns: tuple) -> jax.Array:

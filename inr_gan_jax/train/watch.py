@@ -1,18 +1,23 @@
 """What shows how a run learns: grids of images, and metrics."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 from etils import epath
 
+from inr_gan_jax.atomic import replaced
 from inr_gan_jax.checkpoint import FOLDER as CHECKPOINTS
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics.evaluate import Evaluator
-from inr_gan_jax.metrics.results import Results
+from inr_gan_jax.metrics.names import parse_names
+from inr_gan_jax.metrics.results import Results, forget
 from inr_gan_jax.model import Model
 from inr_gan_jax.monitor import Monitor, encode_png, tile, to_uint8
+from inr_gan_jax.processes import by_first
 from inr_gan_jax.sharding import together
 from inr_gan_jax.train.state import TrainState
 
@@ -50,33 +55,57 @@ class Watch:
         self._results = None
         if config.evaluate.kimg > 0:
             evaluator = Evaluator(self._model, source, config.evaluate, detector_weights)
-            self._results = Results(
-                evaluator, workdir, monitor.writer, config.evaluate.collapse_below
-            )
+            below = config.evaluate.collapse_below
+            self._results = Results(evaluator, workdir, monitor.writer, below, monitor.say)
+        self._start, self.drawn, self.measured = 0, False, False
+
+    def going_on_from(self, images: int) -> None:
+        """Says how far the run is, before anything else; all processes make this call.
+
+        What earlier starts measured later is forgotten. `drawn` and `measured` tell from then on
+        whether they left the grid and all metrics of `images`.
+        """
+        self._start = images
+        self.drawn, self.measured = by_first(self._find)
+
+    def _find(self) -> list[bool]:
+        known = forget(self._workdir, self._start)
+        if self._results:
+            self._results.known = known
+        wanted = parse_names(self._config.evaluate.metrics)
+        drawn = self._start > 0 and self._place(self._name(self._start)).exists()
+        return [drawn, {(metric.name, self._start / 1000) for metric in wanted} <= known]
 
     def real(self) -> None:
-        """`real.png`: images of the data set, by class where there are classes."""
-        source = self._source
-        rng = np.random.default_rng(0)
-        order = rng.permutation(len(source))[: max(len(self._seeds) * 20, 1)]
+        """`real.png`, once in a run: images of the data set, by class where there are classes."""
+        if jax.process_index() or (self._start and self._place("real").exists()):
+            return
+        source, rng = self._source, np.random.default_rng(0)
+        blank = np.zeros((source.height, source.width, source.channels), np.uint8)
+        readable = self._readable(rng.permutation(len(source))[: len(self._seeds) * 20])
         if self._classes is None:
-            chosen = order[: len(self._seeds)]
-            images = [source[int(i)][0] for i in chosen]
+            images = [image for image, _ in itertools.islice(readable, len(self._seeds))]
         else:
             by_class = {c: [] for c in range(self._config.model.num_classes)}
-            for i in order:
-                image, label = source[int(i)]
+            for image, label in readable:
                 if len(by_class[label]) < self._columns:
                     by_class[label].append(image)
                 if all(len(row) == self._columns for row in by_class.values()):
                     break
-            blank = np.zeros_like(image)
             images = [
                 image
                 for row in by_class.values()
                 for image in row + [blank] * (self._columns - len(row))
             ]
-        self._write("real", np.stack(images), 0)
+        self._write("real", np.stack(images or [blank]), self._start)
+
+    def _readable(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        for index in indices:
+            try:
+                item = self._source[int(index)]
+            except UserError:  # which the training will tell
+                continue
+            yield item
 
     def draw(self, state: TrainState, images: int) -> None:
         """`<image count>.png`: the averaged generator on fixed latents."""
@@ -89,7 +118,7 @@ class Watch:
             made.append(
                 model.images(latents[rows], classes=None if classes is None else classes[rows])
             )
-        self._write(f"{images:09d}", to_uint8(np.concatenate(made)[: len(latents)]), images)
+        self._write(self._name(images), to_uint8(np.concatenate(made)[: len(latents)]), images)
 
     def measure(self, state: TrainState, images: int, iteration: int) -> None:
         """The metrics of the averaged generator."""
@@ -102,8 +131,16 @@ class Watch:
 
     def _write(self, name: str, images: np.ndarray, count: int) -> None:
         picture = tile(images, self._columns)
-        if jax.process_index() == 0:
-            folder = self._workdir / self.FOLDER
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{name}.png").write_bytes(encode_png(picture))
         self._monitor.picture(count, "real" if name == "real" else "generated", picture)
+        if jax.process_index() == 0:  # the file comes last: where it is, nothing is to be done
+            path = self._place(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as file:
+                file.write(encode_png(picture))
+
+    def _place(self, name: str) -> epath.Path:
+        return self._workdir / self.FOLDER / f"{name}.png"
+
+    @staticmethod
+    def _name(images: int) -> str:
+        return f"{images:09d}"

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from samples import LABELS, open_rgb, picture
 
+from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.errors import UserError
 
 
@@ -165,6 +166,38 @@ def test_a_file_that_changes_after_the_start_is_named(make_folder):
     (path / "1.png").unlink()
     with pytest.raises(UserError, match="1.png cannot be read"):
         source[1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_damage_in_mid_run_costs_one_image_and_is_named(make_folder, to_zip, caplog, packed):
+    folder = make_folder(LABELS, size=(40, 40))
+    path = to_zip(folder) if packed else folder
+    source = open_rgb(path, labels=True, height=40, width=40)
+    if packed:  # the fourth image's bytes are overwritten
+        data = path.read_bytes()
+        place = data.index((folder / "b/3.png").read_bytes())
+        path.write_bytes(data[: place + 30] + b"damaged" + data[place + 37 :])
+    else:
+        (folder / "b" / "3.png").unlink()
+    reader = batches(source, seed=0, batch_size=5, mirror=False, max_skipped=1)
+    labels = sorted(next(reader)["label"])
+    reader.close()
+    assert labels == [0, 2, 2, 4, 4]  # b/3.png is of class 1, the next image of class 4
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{path}/b/3.png cannot be ")
+
+
+def test_a_tfds_file_that_cannot_be_read_is_named(tfds_dir, monkeypatch):
+    source = open_rgb("tfds:tiny_shapes", data_dir=tfds_dir)
+
+    class Gone:
+        def __getitem__(self, index):
+            raise RuntimeError("shard is gone\nand more")
+
+    monkeypatch.setattr(source._store, "_opened", Gone())
+    expected = r"tfds:tiny_shapes: image 3 cannot be read \(shard is gone\): build it again"
+    with pytest.raises(UserError, match=expected):
+        source[3]
 
 
 def test_broken_zips(make_folder, to_zip):

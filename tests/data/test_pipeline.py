@@ -1,6 +1,7 @@
 """Image k of a run depends on (seed, k) alone, however the reading is shared out."""
 
 import itertools
+import logging
 import os
 import pathlib
 import signal
@@ -35,6 +36,21 @@ class Counted:
 class Broken(Counted):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         raise UserError("x.zip/1.png cannot be decoded: replace or remove it")
+
+
+class Damaged(Counted):
+    """Some of its images cannot be read."""
+
+    name = "x.zip"
+
+    def __init__(self, length: int, damaged):
+        super().__init__(length)
+        self.damaged = frozenset(damaged)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if index in self.damaged:
+            raise UserError(f"x.zip/{index}.png cannot be decoded: replace or remove it")
+        return super().__getitem__(index)
 
 
 def take(source, count: int, **options) -> tuple[np.ndarray, np.ndarray]:
@@ -162,6 +178,85 @@ def test_a_bad_image_is_a_user_error_wherever_it_is_read(options):
         next(iterator)
     assert str(caught.value) == "x.zip/1.png cannot be decoded: replace or remove it"
     iterator.close()
+
+
+@given(
+    length=st.integers(2, 20),
+    damage=st.sets(st.integers(0, 19), max_size=4),
+    processes=st.integers(1, 2),
+    mirror=st.booleans(),
+    threads=st.integers(0, 2),
+    start=st.integers(0, 3),
+)
+@settings(max_examples=10, deadline=None)
+def test_the_next_readable_image_stands_in(length, damage, processes, mirror, threads, start):
+    source = Damaged(length, {i for i in damage if i < length - 1})
+    options = {"seed": 3, "batch_size": 4, "mirror": mirror, "process_count": processes}
+    options |= {"start_image": 4 * start, "threads": threads, "process_index": processes - 1}
+    images, labels = take(Counted(length), 6, **options)
+    for image, label in zip(images, labels, strict=True):
+        flipped = image[0, 0, 0] == 0
+        while label in source.damaged:
+            label = (label + 1) % length
+        image[0, :, 0] = [0, label + 1] if flipped else [label + 1, 0]
+    labels[:] = images.max((1, 2, 3)) - 1
+    assert_same(take(source, 6, max_skipped=4, **options), (images, labels))
+    if processes == 1:
+        one = image_at(source, 3, 4 * start + 5, mirror, max_skipped=4)
+        assert_same(one, (images[5], labels[5]))
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"threads": 2}, {"workers": 2}])
+def test_each_unreadable_image_is_named_once_here(options, caplog):
+    caplog.set_level(logging.ERROR)
+    source = Damaged(10, {2, 3, 7})
+    images, labels = take(source, 15, seed=0, batch_size=4, mirror=False, max_skipped=3, **options)
+    assert set(labels) == {0, 1, 4, 5, 6, 8, 9}
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert said == [
+        f"x.zip/{i}.png cannot be decoded: replace or remove it; "
+        "others take its place (config.data.max_skipped)"
+        for i in (2, 3, 7)
+    ]
+
+
+def test_one_more_than_allowed_ends_the_reading_where_it_is_met():
+    source = Damaged(100, range(10, 100, 20))
+    read = [image_at(Counted(100), 5, k, False)[1] for k in range(100)]
+    place = [k for k, index in enumerate(read) if index % 20 == 10][3]  # of the fourth
+    for options in ({"threads": 0}, {"threads": 2}):
+        iterator = batches(source, seed=5, batch_size=1, mirror=False, max_skipped=3, **options)
+        assert len(list(itertools.islice(iterator, place))) == place
+        with pytest.raises(UserError) as caught:
+            next(iterator)
+        iterator.close()
+        assert str(caught.value) == (
+            f"x.zip/{read[place]}.png cannot be decoded: replace or remove it: "
+            "more than config.data.max_skipped = 3 images cannot be read"
+        )
+
+
+def test_a_data_set_that_is_gone_ends_the_reading():
+    source = Damaged(100, range(100))
+    iterator = batches(source, seed=0, batch_size=4, mirror=False, max_skipped=5)
+    with pytest.raises(UserError, match="more than config.data.max_skipped = 5 images cannot"):
+        next(iterator)
+    iterator.close()
+
+
+def test_an_image_that_fails_for_a_moment_is_named(caplog):
+    class Moody(Counted):
+        name, failures = "x.zip", 1
+
+        def __getitem__(self, index):
+            if index == 4 and self.failures:
+                self.failures -= 1
+                raise UserError("x.zip/4.png cannot be read (stale file handle)")
+            return super().__getitem__(index)
+
+    take(Moody(10), 5, seed=0, batch_size=4, mirror=False, threads=0, max_skipped=1)
+    (record,) = caplog.records
+    assert "image 4 of x.zip could not be read for a moment" in record.getMessage()
 
 
 @pytest.mark.parametrize(

@@ -153,28 +153,6 @@ def test_pickling_threads_and_processes(make_folder, to_zip):
         assert pool.submit(read_all, source).result() == expected
 
 
-def test_a_cloud_path_is_read_through_epath(make_folder, to_zip, monkeypatch):
-    from etils.epath import backend
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    class Bucket(MemoryFileSystem):
-        @classmethod
-        def _strip_protocol(cls, path):
-            return super()._strip_protocol(str(path).removeprefix("gs://"))
-
-    folder = make_folder(LABELS)
-    cloud = Bucket()
-    cloud.put(str(folder), "/bucket/photos", recursive=True)
-    cloud.put(str(to_zip(folder)), "/bucket/x.zip")
-    monkeypatch.setattr(backend.fsspec_backend, "fs", lambda path: cloud)
-    for path in ("gs://bucket/photos", "gs://bucket/x.zip"):
-        source = open_rgb(path, labels=True)
-        assert [label for _, label in source] == [2, 0, 2, 1, 4]
-        np.testing.assert_array_equal(source[3][0], pixels(3))
-    with pytest.raises(UserError, match="gs://bucket/none does not exist"):
-        open_rgb("gs://bucket/none")
-
-
 def test_imports_neither_tensorflow_nor_the_rest_of_the_house():
     code = "import sys, inr_gan_jax.data.sources, inr_gan_jax.data.prepare; print(*sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

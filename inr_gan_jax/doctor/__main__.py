@@ -1,0 +1,101 @@
+"""What this machine has, and what training costs; nothing is trained.
+
+    python -m inr_gan_jax.doctor
+
+tells versions, devices, the cache of compiled programs, and accelerators that stand idle.
+
+    python -m inr_gan_jax.doctor --config=configs/ffhq.py [--config.KEY=VALUE ...]
+
+compiles the training steps for the devices at hand and tells what they cost.
+
+    python -m inr_gan_jax.doctor --config=configs/ffhq_1024.py --config.train.batch_size=64 \\
+        --topology=v5e:4x4
+
+does so for TPUs that are not here (v4, v5e, v5p, v6e), where libtpu is installed; minutes on a few
+cores. Where training does not fit, it compiles on until it does and prints the flags to use.
+--json=FILE writes the same numbers.
+"""
+
+import json
+import sys
+
+from absl import flags
+from etils import epath
+
+from inr_gan_jax import main as training
+from inr_gan_jax.errors import UserError, run
+
+TOPOLOGY = flags.DEFINE_string("topology", None, "TPUs to compile for, such as v5e:4x4.")
+JSON = flags.DEFINE_string("json", None, "A file to write the numbers to.")
+flags.declare_key_flag("config")
+
+
+def main(_) -> None:
+    """Tells of the machine, or of the training that --config describes."""
+    if TOPOLOGY.value is not None and training.CONFIG.value is None:
+        raise UserError("--topology needs a configuration: --config=configs/ffhq_1024.py")
+    told = _machine() if training.CONFIG.value is None else _training()
+    if JSON.value is not None:
+        from inr_gan_jax.atomic import replaced
+
+        try:
+            with replaced(epath.Path(JSON.value).expanduser()) as file:
+                file.write(json.dumps(told, indent=1).encode())
+        except OSError as error:
+            raise UserError(f"--json={JSON.value} cannot be written: {error}") from error
+
+
+def _machine() -> dict:
+    from inr_gan_jax.doctor import machine
+
+    told = machine.values()
+    print(machine.text(told))
+    return told
+
+
+def _training() -> dict:
+    from inr_gan_jax.doctor import fit, report
+
+    job = _job()
+    job.check()
+    program = fit.measure(job)
+    print(report.text(job, program), flush=True)
+    told = report.values(job, program) | {"topology": TOPOLOGY.value, "flags": None}
+    if program.fits:
+        return told
+    found = fit.search(job, program)
+    if found is None:
+        print("\nno number of microbatches and no fsdp makes it fit")
+        return told
+    job, program = found
+    print(f"\nit fits with {job.flags}\n")
+    print(report.text(job, program))
+    return told | {"flags": job.flags, "fitting": report.values(job, program)}
+
+
+def _job():
+    """What to compile, from the flags; class counts come from the data, where there are any."""
+    import jax
+
+    from inr_gan_jax import config as configs
+    from inr_gan_jax import devices
+    from inr_gan_jax.doctor import topology
+    from inr_gan_jax.doctor.fit import Job
+
+    config, counts = configs.parse(training.CONFIG.value), ()
+    if TOPOLOGY.value is not None:
+        found = topology.tpu_devices(TOPOLOGY.value)
+    else:
+        devices.use_compilation_cache()
+        found = jax.devices()
+    if config.data.labels:
+        config, source = training._opened(training.CONFIG.value)
+        counts = source.class_counts
+    dtype = config.train.dtype
+    if dtype == "bfloat16" and found[0].platform == "cpu":  # as a run does at its start
+        dtype = devices.quicker_dtype()
+    return Job(config, counts, dtype, found, lambda line: print(line, file=sys.stderr))
+
+
+if __name__ == "__main__":
+    run(main, training.parse_flags)

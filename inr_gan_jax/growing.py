@@ -1,0 +1,159 @@
+"""Files that grow while a run goes on: TensorBoard's events, and a plain log.
+
+A run that was killed goes on from an earlier image count, and past what it has told already: it
+first forgets what it told after that count. (TensorBoard has an event that says so, but its fast
+loader does not know it.)
+"""
+
+import os
+import re
+import struct
+import sys
+import time
+from collections.abc import Iterator
+
+from absl import logging
+from etils import epath
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from inr_gan_jax.atomic import replaced
+
+EVENTS = "events.out.tfevents."  # what the names of event files begin with
+
+_LARGE = 1 << 20  # bytes
+_COUNTED = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(\d+)  ")
+
+
+class Growing:
+    """A file that is appended to. A kill costs at most the end of the last piece.
+
+    On a disk each piece is there at once. A cloud's files cannot grow: there each `flush` writes
+    all of it anew, and one that fails is made good by the next.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self._path, self._file = epath.Path(path), None
+        if "://" in os.fspath(path):
+            self._whole = bytearray(self._path.read_bytes() if self._path.exists() else b"")
+            self._visible = len(self._whole)
+        else:
+            self._file = self._path.open("ab")
+
+    def write(self, data: bytes) -> None:
+        """Appends."""
+        if self._file is None:
+            self._whole += data
+        else:
+            self._file.write(data)
+            self._file.flush()
+
+    def flush(self) -> None:
+        """Makes what was written visible."""
+        if self._file is None and self._visible < len(self._whole):
+            try:
+                self._path.write_bytes(bytes(self._whole))
+                self._visible = len(self._whole)
+            except Exception as error:  # networks fail in any way: no reason to end a run
+                logging.warning("%s cannot be written now: %s", self._path, error)
+
+    def close(self) -> None:
+        """Writes the rest; nothing may be appended then."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether it is time for another file, as each flush writes a lot."""
+        return self._file is None and len(self._whole) > _LARGE
+
+
+class Log:
+    """Lines of text, each with its time and the run's image count: `2026-01-31 09:30:00  4000  ...`
+
+    Nothing is written before `going_on_from`, or `close`, says which lines of earlier starts stay.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self._path, self._file = epath.Path(path), None
+        self._early: list[tuple[str, str]] = []
+
+    def add(self, text: str, images: int) -> None:
+        """Appends line by line."""
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        for line in text.splitlines():
+            if self._file is None:
+                self._early.append((now, line))
+            else:
+                self._write(now, images, line)
+
+    def going_on_from(self, images: int) -> None:
+        """Forgets the lines of earlier starts that tell of more images, and half a line."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        before = self._path.read_bytes() if self._path.exists() else b""
+        kept = b"".join(
+            line
+            for line in before.splitlines(keepends=True)
+            if line.endswith(b"\n") and not _is_after(line, images)
+        )
+        if kept != before:
+            with replaced(self._path) as file:
+                file.write(kept)
+        self._file = Growing(self._path)
+        for now, line in self._early:
+            self._write(now, images, line)
+
+    def flush(self) -> None:
+        """Makes what was written visible."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        if self._file is None and self._early:  # the start failed: nothing is forgotten
+            self.going_on_from(sys.maxsize)
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, now: str, images: int, line: str) -> None:
+        self._file.write(f"{now}  {images}  {line}\n".encode())
+
+
+def _is_after(line: bytes, images: int) -> bool:
+    counted = _COUNTED.match(line)
+    return counted is not None and int(counted[1]) > images
+
+
+def forget_events(folder: epath.Path, images: int) -> None:
+    """Removes from the event files in a folder what is of more images, and half an event.
+
+    For 0 images, all: then a run starts.
+    """
+    last = images or -1
+    for path in sorted(folder.glob(f"{EVENTS}*")):
+        whole = path.read_bytes()
+        kept = [data for data, event in _events(whole) if event.step <= last or event.file_version]
+        if len(kept) < 2 or path.suffix == ".tmp":  # only the version; or left by a killed start
+            path.unlink()
+        elif sum(map(len, kept)) < len(whole):
+            with replaced(path) as file:
+                file.write(b"".join(kept))
+
+
+def _events(whole: bytes) -> Iterator[tuple[bytes, Event]]:
+    """The records of an event file, as they are, up to the first that is not whole."""
+    place = 0
+    while place + 12 <= len(whole):
+        head = whole[place : place + 8]
+        size, crc = struct.unpack("<QI", whole[place : place + 12])
+        end = place + 12 + size + 4
+        if crc != masked_crc32c(head) or end > len(whole):
+            return
+        try:
+            event = Event.FromString(whole[place + 12 : end - 4])
+        except DecodeError:
+            return
+        yield whole[place:end], event
+        place = end
