@@ -40,7 +40,8 @@ class _Instruction:
 def collectives(text: str) -> list[Collective]:
     """All exchanges of a compiled program, given as `compiled.as_text()` (CPU, GPU or TPU).
 
-    An asynchronous one counts where it starts; each branch of a conditional as if it were taken.
+    An asynchronous one counts where it starts; each branch of a conditional as if it were taken; a
+    reduce-scatter that is written as an all-reduce and a slice (TPUs: small arrays) as the former.
     Raises ValueError for a loop around a collective whose number of iterations the text does not
     say, and for text that is no HLO module.
     """

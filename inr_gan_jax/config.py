@@ -46,7 +46,8 @@ class TrainConfig:
     of weights that all images share (paper's generator; 0: `g_lr`). `ema_rampup` 0: no ramp-up.
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
-    iterations in a row whose losses are no numbers end the run.
+    iterations in a row whose losses are no numbers end the run. `remat`: gradients of D compute the
+    insides of its blocks again rather than store them: less memory, more work, the same numbers.
     """
 
     kimg: float = 25_000
@@ -67,6 +68,7 @@ class TrainConfig:
     ema_rampup: float = 0.05
     dtype: str = "bfloat16"
     max_nonfinite: int = 10
+    remat: bool = False
     init_from: str = ""
     freeze_d: int = 0
 
@@ -208,7 +210,7 @@ def identity(config: Config, content_hash: str) -> dict[str, object]:
     Mesh, cadence, length, kernels, precision and paths may change between starts.
     """
     plain = to_plain(config)
-    free = ("kimg", "microbatches", "dtype", "init_from", "max_nonfinite")
+    free = ("kimg", "microbatches", "dtype", "init_from", "max_nonfinite", "remat")
     recipe = {key: value for key, value in plain["train"].items() if key not in free}
     recipe["transferred"] = bool(config.train.init_from)
     parts = {

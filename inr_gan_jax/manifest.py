@@ -1,4 +1,4 @@
-"""A folder's manifest: the size and SHA-256 of every file in it, written last, by one rename."""
+"""A folder's manifest: the size and SHA-256 of every file in it, written last, in one step."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from etils import epath
 
 from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage import is_cloud, reached
 
 MANIFEST = "manifest.json"
 
@@ -23,24 +24,38 @@ def write(folder: epath.Path) -> None:
 
 
 def find_damage(folder: epath.Path, part: str) -> str | None:
-    """Says how the files under `part` differ from the manifest; None: not at all."""
+    """Says how the files under `part` differ from the manifest; None: not at all.
+
+    Raises OSError where the folder lies in a cloud that cannot be reached.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        with reached(folder):
+            text = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(text)
     except (OSError, ValueError) as error:
+        _raise_if_unreached(folder, error)
         return f"{MANIFEST} is unreadable ({error})"
     if not isinstance(manifest, dict):
         return f"{MANIFEST} is no manifest"
 
     def compare(name: str) -> str | None:
         try:
-            found = _digest(folder / name)
+            with reached(folder):
+                found = _digest(folder / name)
         except OSError as error:
+            _raise_if_unreached(folder, error)
             return f"{name} is missing or unreadable ({type(error).__name__})"
         return None if found == manifest[name] else f"{name} is not what was written"
 
     with ThreadPoolExecutor(4) as pool:
         damages = pool.map(compare, (name for name in manifest if name.startswith(part)))
         return next(filter(None, damages), None)
+
+
+def _raise_if_unreached(folder: epath.Path, error: Exception) -> None:
+    """A cloud that does not answer says nothing about the files there, as a disk does."""
+    if is_cloud(folder) and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

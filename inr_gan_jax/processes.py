@@ -10,6 +10,7 @@ import collections
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -20,18 +21,21 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from orbax.checkpoint.multihost import get_barrier_sync_fn
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.sharding import replicated, to_devices
 
 HEARTBEAT = 20  # seconds; all are down 45 seconds after one was killed
+PATIENCE = 1800  # seconds; compiling takes one process longer than another
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def join() -> None:
     """Joins the other processes of this run, if it has any; call it before any other use of jax.
 
-    Raises UserError for variables that say it half or wrongly, and where the others do not come.
+    Raises UserError for variables that say it half or wrongly. Where the others do not come it ends
+    this process with exit code 1: that may be worth another try, a user's error is not.
     """
     if jax.distributed.is_initialized():
         return
@@ -47,8 +51,10 @@ def join() -> None:
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=HEARTBEAT,
         )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"the processes of this run do not find each other: {error}") from error
+    except ValueError as error:
+        raise UserError(f"the processes of this run cannot be told apart: {error}") from error
+    except RuntimeError as error:
+        sys.exit(f"error: the processes of this run do not find each other: {error}")
     if jax.process_index() > 0:  # only the first one speaks
         logging.set_verbosity(logging.ERROR)
 
@@ -115,6 +121,15 @@ def any_fails(error: UserError | None) -> None:
         raise error
     if failed.any():
         raise UserError(f"process {int(np.argmax(failed))} has an error: see what it says")
+
+
+def meet(name: str) -> None:
+    """Waits for all processes, without the devices: those give up on one that comes late.
+
+    Each `name` is used once.
+    """
+    if jax.process_count() > 1:
+        get_barrier_sync_fn()(key=name, timeout_ms=PATIENCE * 1000)
 
 
 class Wish(IntEnum):

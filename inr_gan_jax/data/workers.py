@@ -10,9 +10,10 @@ def end_with_parent(*_) -> None:
     """Makes this worker process end as soon as its parent does, however the parent was killed.
 
     A daemon thread waits for the operating system to close the parent's end of a pipe. Interrupts
-    from the keyboard are the parent's to handle.
+    from the keyboard, and SIGTERM, which schedulers send to all, are the parent's to handle.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=_outlive, args=(parent,), daemon=True, name="end-with-parent").start()
 

@@ -23,9 +23,9 @@ class Job:
     devices: Sequence[jax.Device]
     say: Callable[[str], None]
 
-    def changed(self, microbatches: int, fsdp: int) -> "Job":
+    def changed(self, *, microbatches: int, fsdp: int, remat: bool) -> "Job":
         """The same job with other settings."""
-        train = dataclasses.replace(self.config.train, microbatches=microbatches)
+        train = dataclasses.replace(self.config.train, microbatches=microbatches, remat=remat)
         mesh = dataclasses.replace(self.config.mesh, fsdp=fsdp)
         config = dataclasses.replace(self.config, train=train, mesh=mesh)
         return dataclasses.replace(self, config=config)
@@ -35,7 +35,8 @@ class Job:
         """Its settings, as a command line takes them."""
         train, mesh = self.config.train, self.config.mesh
         fsdp = f" --config.mesh.fsdp={mesh.fsdp}" if mesh.fsdp > 1 else ""
-        return f"--config.train.microbatches={train.microbatches}{fsdp}"
+        remat = " --config.train.remat" if train.remat else ""
+        return f"--config.train.microbatches={train.microbatches}{fsdp}{remat}"
 
     def check(self) -> None:
         """UserError for a batch that its devices cannot share."""
@@ -68,7 +69,8 @@ def measure(job: Job, first: Sequence[str] = ()) -> Program:
 def search(job: Job, program: Program) -> tuple[Job, Program] | None:
     """The first settings that fit where the job's own do not, or None.
 
-    Microbatches from few to many, then the most of them with `fsdp` from little to much.
+    Microbatches from few to many; then the most of them with D's blocks rematerialised; then that
+    with `fsdp` from little to much.
     """
     held = max(cost.held for cost in program.phases.values())
     most = job
@@ -93,14 +95,22 @@ def _tried(job: Job, program: Program) -> Program:
 def _finer(job: Job) -> list[Job]:
     train, fsdp = job.config.train, job.config.mesh.fsdp
     own = train.batch_size // len(job.devices)
-    candidates = [job.changed(n, fsdp) for n in range(train.microbatches + 1, own + 1)]
-    return [candidate for candidate in candidates if _is_legal(candidate)]
+    counts = range(train.microbatches + 1, own + 1)
+    candidates = [job.changed(microbatches=n, fsdp=fsdp, remat=train.remat) for n in counts]
+    legal = [candidate for candidate in candidates if _is_legal(candidate)]
+    most = (legal or [job])[-1].config.train.microbatches
+    last = [] if train.remat else [job.changed(microbatches=most, fsdp=fsdp, remat=True)]
+    return legal + last
 
 
 def _cut(job: Job) -> list[Job]:
     counts = range(job.config.mesh.fsdp + 1, len(job.devices) + 1)
-    microbatches = job.config.train.microbatches
-    return [job.changed(microbatches, n) for n in counts if len(job.devices) % n == 0]
+    train = job.config.train
+    return [
+        job.changed(microbatches=train.microbatches, fsdp=n, remat=train.remat)
+        for n in counts
+        if len(job.devices) % n == 0
+    ]
 
 
 def _is_legal(job: Job) -> bool:

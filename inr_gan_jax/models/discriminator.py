@@ -124,10 +124,14 @@ class Discriminator(nnx.Module):
         if config.num_classes:
             self.mapping = Mapping(0, config.num_classes, last, config.mapping_layers, rngs=rngs)
 
-    def __call__(self, images_bhwc, classes_bc=None, *, dtype=jnp.float32) -> jax.Array:
+    def __call__(
+        self, images_bhwc, classes_bc=None, *, dtype=jnp.float32, remat: bool = False
+    ) -> jax.Array:
+        """Logits; with `remat` gradients compute each block's insides again, not store them."""
         rgb, x = images_bhwc.astype(dtype), None
         for name in self.blocks:
-            x, rgb = getattr(self, name)(x, rgb)
+            block = getattr(self, name)
+            x, rgb = jax.checkpoint(block)(x, rgb) if remat else block(x, rgb)
         if self.config.architecture == "skip":
             x = x + lrelu(self.from_rgb(rgb))
         x = minibatch_std(x.astype(at_least_float32(dtype)), self.config.group)

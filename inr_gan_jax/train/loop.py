@@ -21,7 +21,7 @@ from inr_gan_jax.doctor.program import summary
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.monitor import Monitor
-from inr_gan_jax.processes import Agreement, Wish, by_first
+from inr_gan_jax.processes import Agreement, Wish, by_first, meet
 from inr_gan_jax.profiler import Profiler
 from inr_gan_jax.sharding import make_mesh, to_devices
 from inr_gan_jax.stopping import stop_signals
@@ -99,6 +99,7 @@ class Run:
         if start:
             monitor.say(f"going on from {start / 1000:g} kimg")
         self.trainer.compile()
+        meet("compiled")
         monitor.say(summary(self.trainer))
         monitor.hparams(dict(configs.flatten(configs.to_plain(self.config))))
         self.watch.real()

@@ -37,6 +37,11 @@ def path_lengths(
     return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(gradients), axis=2), axis=1))
 
 
+def path_mean(running_mean: jax.Array, batch_mean: jax.Array) -> jax.Array:
+    """The running mean of path lengths after one more batch."""
+    return running_mean + 0.01 * (batch_mean - running_mean)
+
+
 def path_penalties(lengths_b: jax.Array, running_mean: jax.Array) -> jax.Array:
     """Squared deviation of each path length from its running mean, `[B]`."""
     return jnp.square(lengths_b - running_mean)

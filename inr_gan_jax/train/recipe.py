@@ -39,6 +39,7 @@ class Recipe:
     class_counts: tuple[int, ...]
     dtype: str
     freeze_d: int = 0
+    remat: bool = False
     pipeline: str = ""
     ada_target: float = 0.6
     ada_interval: int = 4
@@ -81,6 +82,7 @@ def recipe_of(config: Config, class_counts: Sequence[int], dtype: str) -> Recipe
         class_counts=tuple(int(n) for n in class_counts),
         dtype=dtype,
         freeze_d=train.freeze_d,
+        remat=train.remat,
         pipeline="" if augment.mode == "none" else augment.pipeline,
         ada_target=augment.target,
         ada_interval=augment.interval,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
+from jax.tree_util import tree_map_with_path
 
 from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
@@ -29,10 +30,6 @@ from inr_gan_jax.train.state import TrainState
 
 def _to_floats(images: jax.Array) -> jax.Array:
     return images.astype(float) / 127.5 - 1
-
-
-def _toward(running_mean: jax.Array, value: jax.Array) -> jax.Array:
-    return running_mean + 0.01 * (value - running_mean)
 
 
 class Steps:
@@ -119,7 +116,7 @@ class Steps:
             lengths, w = lengths_of(g, inputs)
             batch_mean = mean_of(lengths) if known is None else known
             # The running mean moves first, and is a constant for the gradient.
-            mean = jax.lax.stop_gradient(_toward(state.path_mean, batch_mean))
+            mean = jax.lax.stop_gradient(losses.path_mean(state.path_mean, batch_mean))
             penalty = jnp.mean(losses.path_penalties(lengths, mean))
             aux = {"lengths": jnp.mean(lengths), "penalty": penalty}
             aux["w"] = class_sums(w, inputs["classes"])
@@ -133,7 +130,7 @@ class Steps:
             known = mean_of(jax.lax.map(lambda i: lengths_of(g, i)[0], inputs))
         _, aux, grads = self._gradients(loss, g, inputs)
         state, bad = self._update_g(state, grads, aux["w"])
-        mean = _toward(state.path_mean, aux["lengths"])
+        mean = losses.path_mean(state.path_mean, aux["lengths"])
         metrics = {"path/length": aux["lengths"], "path/penalty": aux["penalty"]}
         return state.replace(path_mean=mean), metrics | {"nonfinite/g_path": bad}
 
@@ -283,8 +280,8 @@ class Steps:
         classes = inputs["classes" if kind == "fake" else "real_classes"]
         if self.recipe.pipeline:
             images = augment(images, inputs[f"{kind}_keys"], p, self.recipe.pipeline)
-        d = jax.tree_util.tree_map_with_path(self._frozen, d)
-        return self.networks.discriminator(d)(images, classes, dtype=self.dtype)
+        discriminator = self.networks.discriminator(tree_map_with_path(self._frozen, d))
+        return discriminator(images, classes, dtype=self.dtype, remat=self.recipe.remat)
 
     def _frozen(self, path, parameter: jax.Array) -> jax.Array:
         """Layers that are not to learn have no gradient, and with it no Adam step."""
