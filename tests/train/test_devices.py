@@ -43,7 +43,11 @@ def command(*arguments, devices: int = 8, **variables) -> subprocess.Popen:
 
 def output(*processes: subprocess.Popen) -> str:
     """What the first of them prints, when all have ended well."""
-    said = [process.communicate(timeout=600) for process in processes]
+    try:
+        said = [process.communicate(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert not any(process.returncode for process in processes), said
     return said[0][0]
 
@@ -72,8 +76,8 @@ def of_case(*case) -> dict:
     return exchanges(QUICK if case in QUICK else SLOW)[case]
 
 
-def size(parameters: list[dict], shape: str = "shape") -> int:
-    return sum(FLOAT * math.prod(one[shape]) for one in parameters)
+def size(parameters: list[dict]) -> int:
+    return sum(FLOAT * math.prod(one["shape"]) for one in parameters)
 
 
 def named(phase: str) -> int:

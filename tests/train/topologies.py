@@ -46,7 +46,7 @@ def config_of(family: str, fsdp: int, microbatches: int) -> Config:
     config.data.update(source="digits", labels=True, mirror=True)
     config.train.update(batch_size=BATCH, microbatches=microbatches, mixing_prob=0.9,
                         path_weight=2.0, g_interval=LAZY, r1_interval=LAZY)  # fmt: skip
-    config.augment.update(mode="ada", p=0.5, interval=4, kimg=1.0)
+    config.augment.update(mode="ada", p=0.5, interval=4, kimg=2.0)
     config.mesh.fsdp = fsdp
     return parse(config, num_classes=10)
 
