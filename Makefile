@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-slurm clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-slurm test-cloud clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ test-reference: $(STAMP)  ## compare metrics with PyTorch's implementations (ins
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check \
 	    torch==2.15.0 torchvision==0.29.2 torch-fidelity==0.4.0
 	$(VENV)/bin/python -m pytest -m reference $(ARGS)
+
+test-cloud: $(STAMP)  ## train in gs://, on an emulator of Google's storage (installs that)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    -e .[gcs] gcp-storage-emulator==2026.7.19
+	$(VENV)/bin/python -m pytest -m cloud -n 0 $(ARGS)
 
 test-tpu:  ## compile training for 4 to 256 TPU chips, without any (installs libtpu; hours on 2 cores)
 	@$(MAKE) --no-print-directory VENV=.venv-tpu .venv-tpu/installed

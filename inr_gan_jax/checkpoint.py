@@ -3,7 +3,8 @@
 A checkpoint is a folder named after its iteration count: `model/` (arrays that make images),
 `training/` (arrays that only training needs), `metadata/` (JSON) and `manifest.json`, the size and
 SHA-256 of every other file. orbax restores flipped bits silently; the manifest finds them. It is
-written last, by one rename: a folder without it is unfinished.
+written last, in one step: a folder without it is unfinished, also in a cloud, where orbax cannot
+rename folders and saves in place.
 """
 
 import json
@@ -23,6 +24,7 @@ from inr_gan_jax import manifest
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.manifest import MANIFEST
 from inr_gan_jax.processes import by_first
+from inr_gan_jax.storage import reached
 
 FOLDER = "checkpoints"  # inside a workdir
 PARTS = ("model", "training")
@@ -101,7 +103,8 @@ class Checkpoints:
             if step in self.steps() and step not in self._damaged:
                 raise ValueError(f"{self.directory} already has a checkpoint of step {step}")
             # force: replaces the damaged or unfinished folder of this step, if there is one
-            self._orbax.save(self.directory / str(step), args=args, force=True)
+            with reached(self.directory):
+                self._orbax.save(self.directory / str(step), args=args, force=True)
         except OSError as error:
             self._report_failed(step, error)
             return
@@ -237,11 +240,13 @@ class Checkpoints:
             _remove(self.directory / str(step))
 
     def _remove_leftovers(self) -> None:
+        if not self.directory.exists():  # a cloud has no empty folders
+            return
         for folder in self.directory.iterdir():
             if _TEMPORARY in folder.name:
                 folder.rmtree()
         for folder in _step_folders(self.directory):
-            if not _is_finished(folder):
+            if folder.is_dir() and not _is_finished(folder):
                 _remove(folder)
 
 
@@ -254,9 +259,17 @@ def locate(path: epath.PathLike) -> tuple[epath.Path, int | None]:
       The folder of checkpoints, and the step if `path` is one checkpoint, else None.
 
     Raises:
-      UserError: `path` is missing, or holds no finished checkpoint.
+      UserError: `path` is missing, cannot be reached, or holds no finished checkpoint.
     """
     path = _absolute(path)
+    try:
+        with reached(path):
+            return _located(path)
+    except OSError as error:
+        raise UserError(str(error)) from error
+
+
+def _located(path: epath.Path) -> tuple[epath.Path, int | None]:
     if not path.is_dir():
         raise UserError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if (path / FOLDER).is_dir():
@@ -283,7 +296,7 @@ def _attempt(delete: Callable[..., None], *args) -> None:
     for patience in (0.1, 0.5, 2.0, None):
         try:
             return delete(*args)
-        except OSError as error:
+        except Exception as error:  # clouds fail in any way
             if patience is None:
                 logging.error("cannot delete: %s", error)
             else:
@@ -299,7 +312,7 @@ def _is_finished(folder: epath.Path) -> bool:
 
 
 def _step_folders(directory: epath.Path) -> Iterator[epath.Path]:
-    return (f for f in directory.iterdir() if f.name.isdecimal() and f.is_dir())
+    return (f for f in directory.iterdir() if f.name.isdecimal())
 
 
 def _remove(folder: epath.Path) -> None:

@@ -46,8 +46,9 @@ class TrainConfig:
     of weights that all images share (paper's generator; 0: `g_lr`). `ema_rampup` 0: no ramp-up.
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
-    iterations in a row whose losses are no numbers end the run. `remat`: gradients of D compute the
-    insides of its blocks again rather than store them: less memory, more work, the same numbers.
+    iterations in a row whose losses are no numbers end the run. `remat`: images pass G and D one by
+    one, and gradients compute them again rather than store how they came about: less memory, more
+    work, the same numbers.
     """
 
     kimg: float = 25_000

@@ -5,7 +5,6 @@ first forgets what it told after that count. (TensorBoard has an event that says
 loader does not know it.)
 """
 
-import os
 import re
 import struct
 import sys
@@ -19,6 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage import is_cloud
 
 EVENTS = "events.out.tfevents."  # what the names of event files begin with
 
@@ -35,7 +35,7 @@ class Growing:
 
     def __init__(self, path: epath.PathLike):
         self._path, self._file = epath.Path(path), None
-        if "://" in os.fspath(path):
+        if is_cloud(path):
             self._whole = bytearray(self._path.read_bytes() if self._path.exists() else b"")
             self._visible = len(self._whole)
         else:

@@ -125,8 +125,9 @@ def check_batch(batch_size: int, microbatches: int, group: int, devices: int) ->
     unit = math.lcm(devices * microbatches * group, 2 * devices * microbatches)
     if batch_size % unit:
         below = max(batch_size // unit, 1) * unit
+        halves = ", of which path lengths take half" if group % 2 else ""
         raise UserError(
             f"config.train.batch_size = {batch_size} must be a multiple of {unit} ({devices} "
-            f"device(s) x {microbatches} microbatch(es) x groups of {group}): "
+            f"device(s) x {microbatches} microbatch(es) x groups of {group}{halves}): "
             f"for instance {below} or {below + unit}"
         )

@@ -124,14 +124,24 @@ class Discriminator(nnx.Module):
         if config.num_classes:
             self.mapping = Mapping(0, config.num_classes, last, config.mapping_layers, rngs=rngs)
 
+    def _blocks(self, rgb):
+        x = None
+        for name in self.blocks:
+            x, rgb = getattr(self, name)(x, rgb)
+        return x, rgb
+
     def __call__(
         self, images_bhwc, classes_bc=None, *, dtype=jnp.float32, remat: bool = False
     ) -> jax.Array:
-        """Logits; with `remat` gradients compute each block's insides again, not store them."""
-        rgb, x = images_bhwc.astype(dtype), None
-        for name in self.blocks:
-            block = getattr(self, name)
-            x, rgb = jax.checkpoint(block)(x, rgb) if remat else block(x, rgb)
+        """Logits; with `remat` of one image at a time, whose insides gradients compute again."""
+        if remat:  # images meet in the minibatch's deviation only
+
+            def one(image_hwc):
+                return jax.tree.map(lambda y: y[0], self._blocks(image_hwc[None]))
+
+            x, rgb = jax.lax.map(jax.checkpoint(one), images_bhwc.astype(dtype))
+        else:
+            x, rgb = self._blocks(images_bhwc.astype(dtype))
         if self.config.architecture == "skip":
             x = x + lrelu(self.from_rgb(rgb))
         x = minibatch_std(x.astype(at_least_float32(dtype)), self.config.group)

@@ -267,11 +267,21 @@ class Generator(nnx.Module):
             inr_spec(self.config)  # raises: there is none
         return self.hypernet(ws_blw)
 
-    def image(self, ws_blw: jax.Array, *, dtype=jnp.float32, noise_keys=None) -> jax.Array:
+    def image(
+        self, ws_blw: jax.Array, *, dtype=jnp.float32, noise_keys=None, remat: bool = False
+    ) -> jax.Array:
         """Styles `[B, L, w_dim]` -> images `[B, H, W, C]`, float32, about [-1, 1], unclipped.
 
         `noise_keys` `[B]` draw the StyleGAN2 baseline's noise anew; None takes its fixed noise.
+        With `remat` images are made one at a time, and gradients make each again.
         """
+        if remat:
+
+            def one(inputs):
+                ws, keys = jax.tree.map(lambda x: x[None], inputs)
+                return self.image(ws, dtype=dtype, noise_keys=keys)[0]
+
+            return jax.lax.map(jax.checkpoint(one), (ws_blw, noise_keys))
         if self.config.family == "stylegan2":
             return self.synthesis(ws_blw, dtype=dtype, noise_keys=noise_keys)
         return inr.grid(self.hypernet(ws_blw), dtype)

@@ -14,6 +14,7 @@ from etils import epath
 
 from inr_gan_jax.atomic import replaced
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.storage import is_cloud, reached
 
 FILE = "lock.json"
 RENEWAL = 10.0  # seconds between two renewals
@@ -43,7 +44,7 @@ class Lease:
             say(f"{self.path} is another run's: watching for {PATIENCE:g} s whether it is alive")
             self._refuse_if(self._is_renewed(held), held)
         self._write()
-        time.sleep(SETTLING)
+        time.sleep(SETTLING * (10 if is_cloud(self.path) else 1))
         holder = self._read()
         self._refuse_if(holder is None or holder["token"] != self.token, holder or {})
         self._renewing.start()
@@ -64,7 +65,7 @@ class Lease:
         if not self._renewing.ident:
             return
         self._renewing.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), reached(self.path):
             if not self.lost and (self._read() or {}).get("token") == self.token:
                 self.path.unlink(missing_ok=True)
 
@@ -97,7 +98,9 @@ class Lease:
 
     def _read(self) -> dict | None:
         try:
-            held = json.loads(self.path.read_text())
+            with reached(self.path):
+                text = self.path.read_bytes()
+            held = json.loads(text)
         except FileNotFoundError:
             return None
         except ValueError:

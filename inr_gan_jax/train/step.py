@@ -108,7 +108,7 @@ class Steps:
             ws, w = self._styles(generator, inputs)
 
             def synthesize(ws):
-                return generator.image(ws, dtype=self.dtype, noise_keys=inputs["noise_keys"])
+                return self._images(generator, ws, inputs)
 
             return losses.path_lengths(synthesize, ws, inputs["cotangent"]), w
 
@@ -272,8 +272,11 @@ class Steps:
     def _generate(self, g: dict, state: TrainState, inputs: dict) -> tuple[jax.Array, jax.Array]:
         generator = self.networks.generator(g, state.g_buffers)
         ws, w = self._styles(generator, inputs)
-        images = generator.image(ws, dtype=self.dtype, noise_keys=inputs["noise_keys"])
-        return images, w
+        return self._images(generator, ws, inputs), w
+
+    def _images(self, generator, ws: jax.Array, inputs: dict) -> jax.Array:
+        keys, remat = inputs["noise_keys"], self.recipe.remat
+        return generator.image(ws, dtype=self.dtype, noise_keys=keys, remat=remat)
 
     def _discriminate(self, d: dict, images, inputs: dict, kind: str, p) -> jax.Array:
         """Logits of `fake` or `real` images in [-1, 1], augmented with probability p."""

@@ -15,6 +15,7 @@ from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.processes import any_fails, by_first
+from inr_gan_jax.storage import reached
 from inr_gan_jax.train.lease import Lease
 
 RUN_FILE = "run.json"
@@ -33,7 +34,8 @@ def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tupl
 
     def take() -> list[str]:
         try:
-            return [_claim(workdir, config, source, lease), lease.token]
+            with reached(workdir):
+                return [_claim(workdir, config, source, lease), lease.token]
         except OSError as error:
             raise UserError(f"workdir {workdir} cannot be used: {error}") from error
 

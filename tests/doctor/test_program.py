@@ -10,7 +10,7 @@ import pytest
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.doctor import fit, report
 from inr_gan_jax.doctor import program as programs
-from inr_gan_jax.doctor.hardware import KINDS, UNKNOWN, Hardware
+from inr_gan_jax.doctor.hardware import KINDS, UNKNOWN, Hardware, hardware
 from inr_gan_jax.doctor.program import Cost, Program, program_of, short, summary
 from inr_gan_jax.doctor.traffic import Traffic
 from inr_gan_jax.errors import UserError
@@ -247,3 +247,18 @@ def test_a_batch_that_cannot_be_shared():
     job = fit.Job(tiny(batch_size=6), (), "float32", jax.devices(), print)
     with pytest.raises(UserError, match="config.train.batch_size = 6 must be a multiple of 4"):
         fit.measure(job)
+
+
+def test_memory_of_a_device_at_hand_is_what_jax_may_use(monkeypatch):
+    class Device:
+        device_kind = "NVIDIA H200"
+
+        def memory_stats(self):
+            return {"bytes_limit": 100}
+
+    here, elsewhere = Device(), Device()
+    monkeypatch.setattr(jax, "local_devices", lambda: [here])
+    assert hardware(here) == dataclasses.replace(KINDS["NVIDIA H200"], memory=100)
+    assert hardware(elsewhere) == KINDS["NVIDIA H200"]
+    Device.device_kind = "NVIDIA Z9"
+    assert hardware(elsewhere) == UNKNOWN
