@@ -20,7 +20,7 @@ from inr_gan_jax import config as configs
 from inr_gan_jax import generate, main
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.train.workdir import open_workdir
+from inr_gan_jax.train.workdir import opened
 
 ROOT = Path(__file__).parent.parent
 DIGITS = f"--config={ROOT}/configs/digits.py"
@@ -65,7 +65,8 @@ def run_of(workdir) -> Path:
     """A workdir as the first seconds of a run leave it."""
     config = configs.parse(digits(), num_classes=10)
     source = open_source("digits", height=16, width=16, channels=1, labels=True)
-    open_workdir(epath.Path(workdir), config, source)
+    with opened(epath.Path(workdir), config, source):
+        pass
     return workdir
 
 
@@ -171,8 +172,9 @@ def test_other_data_is_another_run(tmp_path):
     config = configs.parse(digits(), num_classes=10)
     source = open_source("digits", height=16, width=16, channels=1, labels=True)
     source.content_hash = "other"
-    with pytest.raises(UserError, match="config.data.content was .*, now other"):
-        open_workdir(epath.Path(run_of(tmp_path)), config, source)
+    run = opened(epath.Path(run_of(tmp_path)), config, source)
+    with pytest.raises(UserError, match="config.data.content was .*, now other"), run:
+        pass
 
 
 def test_what_may_change_between_starts(tmp_path):
@@ -180,7 +182,8 @@ def test_what_may_change_between_starts(tmp_path):
     config = digits(train__kimg=7, train__microbatches=2, log__keep=9, log__grid_kimg=0.5)
     config.data.threads = 5
     source = open_source("digits", height=16, width=16, channels=1, labels=True)
-    open_workdir(epath.Path(tmp_path), configs.parse(config, num_classes=10), source)
+    with opened(epath.Path(tmp_path), configs.parse(config, num_classes=10), source):
+        pass
     assert json.loads((tmp_path / "run.json").read_text())["config"]["train"]["kimg"] == 7
 
 

@@ -65,7 +65,7 @@ def _training() -> dict:
         return told
     found = fit.search(job, program)
     if found is None:
-        print("\nno number of microbatches and no fsdp makes it fit")
+        print("\nneither microbatches nor config.train.remat nor config.mesh.fsdp make it fit")
         return told
     job, program = found
     print(f"\nit fits with {job.flags}\n")

@@ -69,8 +69,8 @@ def measure(job: Job, first: Sequence[str] = ()) -> Program:
 def search(job: Job, program: Program) -> tuple[Job, Program] | None:
     """The first settings that fit where the job's own do not, or None.
 
-    Microbatches from few to many; then the most of them with D's blocks rematerialised; then that
-    with `fsdp` from little to much.
+    Microbatches from few to many; then the most of them with images one by one (`remat`); then
+    that with `fsdp` from little to much.
     """
     held = max(cost.held for cost in program.phases.values())
     most = job
@@ -94,23 +94,19 @@ def _tried(job: Job, program: Program) -> Program:
 
 def _finer(job: Job) -> list[Job]:
     train, fsdp = job.config.train, job.config.mesh.fsdp
-    own = train.batch_size // len(job.devices)
-    counts = range(train.microbatches + 1, own + 1)
+    counts = range(train.microbatches + 1, train.batch_size // len(job.devices) + 1)
     candidates = [job.changed(microbatches=n, fsdp=fsdp, remat=train.remat) for n in counts]
     legal = [candidate for candidate in candidates if _is_legal(candidate)]
     most = (legal or [job])[-1].config.train.microbatches
-    last = [] if train.remat else [job.changed(microbatches=most, fsdp=fsdp, remat=True)]
-    return legal + last
+    remat = [] if train.remat else [job.changed(microbatches=most, fsdp=fsdp, remat=True)]
+    return legal + remat
 
 
 def _cut(job: Job) -> list[Job]:
-    counts = range(job.config.mesh.fsdp + 1, len(job.devices) + 1)
-    train = job.config.train
-    return [
-        job.changed(microbatches=train.microbatches, fsdp=n, remat=train.remat)
-        for n in counts
-        if len(job.devices) % n == 0
-    ]
+    train, devices = job.config.train, len(job.devices)
+    counts = [n for n in range(job.config.mesh.fsdp + 1, devices + 1) if devices % n == 0]
+    same = {"microbatches": train.microbatches, "remat": train.remat}
+    return [job.changed(fsdp=n, **same) for n in counts]
 
 
 def _is_legal(job: Job) -> bool:

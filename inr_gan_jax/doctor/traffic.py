@@ -3,7 +3,8 @@
 Every operation that runs by itself (a fusion is one) reads its operands and writes its results;
 what lies in a nearer memory (`S(1)` in a TPU's layouts: its vector memory) is no traffic. An
 operation that takes a part of an array reads that part. This is an estimate: caches that hardware
-manages are not seen.
+manages and the padding of tiled layouts are not seen, and a loop that ends when its values say so
+counts once.
 """
 
 import math
@@ -31,7 +32,7 @@ class Traffic:
 def traffic(text: str) -> Traffic:
     """Of a compiled program, `compiled.as_text()`; a loop's body counts as often as it runs.
 
-    Raises ValueError for text that is no HLO module, and for a loop whose length it does not say.
+    Raises ValueError for text that is no HLO module.
     """
     computations, entry = _computations(text)
     moved = cycles = 0
@@ -71,13 +72,13 @@ def _length(loop: _Instruction, condition: list[_Instruction]) -> int:
     limits = [one.rest for one in condition if one.opcode == "constant"]
     compared = [one for one in condition if one.opcode == "compare"]
     if len(limits) != 1 or len(compared) != 1 or "direction=LT" not in compared[0].rest:
-        raise ValueError(f"the program does not say how often its loop {loop.name} runs")
+        return 1
     return int(re.match(r"\d+", limits[0])[0])
 
 
 def _moved(one: _Instruction, types: dict[str, str]) -> int:
     written = _far(one.type)
-    if one.opcode.endswith("-start"):  # between the memories: the far side of the copy
+    if one.opcode in ("copy-start", "slice-start"):  # between memories: what leaves or enters one
         return min(size for _, size in _arrays(one.type)[:2])
     if one.opcode in _PARTIAL:
         return 2 * written
@@ -92,9 +93,8 @@ def _far(type_: str) -> int:
 
 def _arrays(type_: str) -> list[tuple[str, int]]:
     """(layout, bytes) of each array of a type, tuples flattened."""
+    found = re.findall(r"\b([a-z]\w*)\[([\d,<=]*)\]((?:\{[^{}]*\})?)", type_)
     return [
         (layout, _bits(dtype) * math.prod(map(int, re.findall(r"\d+", shape))) // 8)
-        for dtype, shape, layout in re.findall(
-            r"\b([a-z]\w*)\[([\d,<=]*)\]((?:\{[^{}]*\})?)", type_
-        )
+        for dtype, shape, layout in found
     ]

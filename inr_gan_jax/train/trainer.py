@@ -23,7 +23,8 @@ class DoesNotFit(UserError):
     def __init__(self, phase: Phase, needed: int, available: int):
         super().__init__(
             f"{phase.name.lower()} needs {needed / 2**30:.2f} GiB of a device's memory, which has "
-            f"{available / 2**30:.2f}: raise config.train.microbatches or config.mesh.fsdp"
+            f"{available / 2**30:.2f}: more config.train.microbatches, or config.train.remat, "
+            "take less"
         )
         self.phase, self.needed, self.available = phase, needed, available
 

@@ -73,6 +73,7 @@ def test_golden_through_load(workdir, expected):
     assert relative(model.images(expected["z"]), nhwc(expected["image_ema"])) < 1e-4
 
 
+@pytest.mark.slow
 def test_training_goes_on(workdir, tmp_path):
     """The printed command, with a data set: the networks of the file are what it starts from."""
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:

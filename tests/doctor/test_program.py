@@ -214,15 +214,15 @@ def test_a_compiler_without_room(message, needed, monkeypatch):
         trainer.compile([Phase.G_MAIN])
 
 
-def searched(need, monkeypatch, batch_size=32) -> tuple[str | None, list[str]]:
-    """The flags that `search` finds where settings need `need(microbatches, fsdp)` bytes."""
+def searched(need, monkeypatch, batch_size=32) -> tuple[str | None, list[tuple]]:
+    """The flags that `search` finds where settings need `need(microbatches, fsdp, remat)` bytes."""
     job = fit.Job(tiny(batch_size=batch_size), (), "float32", [*range(4)], lambda _: None)
     tried = []
 
     def measure(job, first=()):
-        microbatches, fsdp = job.config.train.microbatches, job.config.mesh.fsdp
-        tried.append((microbatches, fsdp))
-        needed = need(microbatches, fsdp)
+        train = job.config.train
+        tried.append((train.microbatches, job.config.mesh.fsdp, train.remat))
+        needed = need(*tried[-1])
         refused = {"d_main": needed} if needed > 1000 else {}
         return Program({"finish": cost(held=400)}, refused, 4, 8, DEVICE)
 
@@ -232,15 +232,21 @@ def searched(need, monkeypatch, batch_size=32) -> tuple[str | None, list[str]]:
 
 
 def test_the_settings_that_fit(monkeypatch):
-    flags, tried = searched(lambda m, f: 3500 // m, monkeypatch)
-    assert flags == "--config.train.microbatches=4" and tried == [(2, 1), (4, 1)]
-    flags, tried = searched(lambda m, f: 1300 + 400 // f - 400, monkeypatch)
-    assert flags == "--config.train.microbatches=4 --config.mesh.fsdp=4"
-    assert tried == [(2, 1), (4, 1), (4, 4)]  # fsdp=2 can save 200 at most
-    flags, tried = searched(lambda m, f: 9999, monkeypatch)
-    assert flags is None and tried == [(2, 1), (4, 1)]
-    flags, tried = searched(lambda m, f: 1100 // f, monkeypatch, batch_size=8)
-    assert flags == "--config.train.microbatches=1 --config.mesh.fsdp=2" and tried == [(1, 2)]
+    """Microbatches, then images one by one, then fsdp where what it saves may be enough."""
+    one, two, four, remat = (1, 1, True), (2, 1, False), (4, 1, False), (4, 1, True)
+    flags, tried = searched(lambda m, f, r: 3500 // m, monkeypatch)
+    assert flags == "--config.train.microbatches=4" and tried == [two, four]
+    flags, tried = searched(lambda m, f, r: 1200 - 300 * r, monkeypatch)
+    assert flags == "--config.train.microbatches=4 --config.train.remat"
+    assert tried == [two, four, remat]
+    flags, tried = searched(lambda m, f, r: 900 + 400 // f, monkeypatch)
+    assert flags == "--config.train.microbatches=4 --config.mesh.fsdp=4 --config.train.remat"
+    assert tried == [two, four, remat, (4, 4, True)]  # fsdp=2 can save 200 at most
+    flags, tried = searched(lambda m, f, r: 9999, monkeypatch)
+    assert flags is None and tried == [two, four, remat]
+    flags, tried = searched(lambda m, f, r: 1100 // f, monkeypatch, batch_size=8)
+    assert flags == "--config.train.microbatches=1 --config.mesh.fsdp=2 --config.train.remat"
+    assert tried == [one, (1, 2, True)]
 
 
 def test_a_batch_that_cannot_be_shared():

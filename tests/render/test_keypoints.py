@@ -144,6 +144,7 @@ def test_shapes_keypoints_are_found_in_the_weights_and_shuffled_ones_are_not(fit
     assert fits.psnr[:SHAPES].mean() > 13
 
 
+@pytest.mark.slow
 def test_examples_work_as_printed(folder):
     lines = [flags_of(example, "keypoints") for example in examples("keypoints")]
     assert len(lines) == 2

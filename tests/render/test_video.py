@@ -39,6 +39,7 @@ def decode(data: bytes) -> tuple[list[np.ndarray], float]:
     return frames, milliseconds / 1000
 
 
+@pytest.mark.slow
 def test_examples_work_as_printed(folder):
     first, *others = examples("video")
     said = [shell(first, folder)]

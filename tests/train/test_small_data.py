@@ -38,6 +38,7 @@ def augmented(mode="fixed", pipeline="bgc", p=0.8, **augment):
     return changed(tiny(classes=0), "augment", mode=mode, pipeline=pipeline, p=p, **augment)
 
 
+@pytest.mark.slow
 def test_augmentation_does_not_depend_on_how_a_batch_is_cut():
     config, phase = augmented(pipeline="color"), Phase.D_MAIN
     whole = trainer_of(config)
