@@ -42,7 +42,7 @@ test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian
 	$(VENV)/bin/python -m pytest -m slurm -n 0 tests/launch $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
-	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-tpu .pytest_cache .hypothesis .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again when what is to be installed changes.
