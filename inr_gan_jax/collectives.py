@@ -165,6 +165,11 @@ def _bits(dtype: str) -> int:
 def _group(one: _Instruction, devices: int) -> int:
     if one.opcode.startswith("collective-permute"):
         return 2
+    # Named: mesh['data'=4,'fsdp'=2] {'data'}, or a part of an axis: {'data':(1)2}.
+    if named := re.search(r"\breplica_groups=@?mesh\w*\[([^\]]*)\][^{]*\{([^}]*)\}", one.rest):
+        lengths = dict(re.findall(r"'?(\w+)'?=(\d+)", named[1]))
+        axes = re.findall(r"'?(\w+)'?(?::\(\d+\)(\d+))?(?:,|$)", named[2])
+        return math.prod(int(part or lengths[axis]) for axis, part in axes)
     groups = re.search(r"\breplica_groups=(\{\{[\d,]*\}|\[[\d,]*\]<=|\{\})", one.rest)
     if not groups:
         if "replica_groups=" not in one.rest:

@@ -272,3 +272,25 @@ def test_a_compiled_loop_and_a_combined_reduction():
 def test_a_program_of_one_device_exchanges_nothing():
     text = jax.jit(lambda x: jnp.sin(x) @ x).lower(jnp.ones((4, 4))).compile().as_text()
     assert collectives(text) == []
+
+
+@pytest.mark.parametrize(
+    "groups, size",
+    [
+        ("mesh['data'=4,'fsdp'=2] {'data','fsdp'}", 8),
+        ("mesh['data'=4,'fsdp'=2] {'fsdp'}", 2),
+        ("mesh['data'=4,'fsdp'=2] {'data':(1)2}", 2),
+    ],
+)
+def test_groups_named_after_the_axes_of_a_mesh(groups, size):
+    text = (
+        "HloModule m, num_partitions=8\n\n"
+        "ENTRY %main (p: f32[6]) -> f32[6] {\n"
+        "  %p = f32[6]{0} parameter(0)\n"
+        f"  ROOT %r = f32[6]{{0}} all-reduce(%p), channel_id=1, replica_groups={groups}, "
+        "use_global_device_ids=true, to_apply=%add\n}\n"
+        "%add (a: f32[], b: f32[]) -> f32[] {\n"
+        "  %a = f32[] parameter(0)\n}\n"
+    )
+    (one,) = collectives(text)
+    assert (one.kind, one.bytes, one.group) == ("all-reduce", 24, size)

@@ -117,7 +117,10 @@ def program_of(trainer: Trainer, refused: dict[str, int] | None = None) -> Progr
 
 def summary(trainer: Trainer) -> str:
     """One line before a compiled trainer starts: memory and operations, and what they allow."""
-    program = program_of(trainer)
+    try:
+        program = program_of(trainer)
+    except ValueError as error:  # of a compiler whose text is new: no reason not to train
+        return f"what this costs could not be read: {error}"[:300]
     limit = program.hardware.memory
     of_limit = f" of {limit / GIB:.1f}" if limit else ""
     parts = [
