@@ -8,8 +8,7 @@ tells versions, devices, the cache of compiled programs, and accelerators that s
 
 compiles the training steps for the devices at hand and tells what they cost.
 
-    python -m inr_gan_jax.doctor --config=configs/ffhq_1024.py --config.train.batch_size=64 \\
-        --topology=v5e:4x4
+    python -m inr_gan_jax.doctor --config=configs/ffhq_1024.py --topology=v5e:4x4
 
 does so for TPUs that are not here (v4, v5e, v5p, v6e), where libtpu is installed; minutes on a few
 cores. Where training does not fit, it compiles on until it does and prints the flags to use.
