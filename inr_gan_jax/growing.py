@@ -53,7 +53,8 @@ class Growing:
         """Makes what was written visible."""
         if self._file is None and self._visible < len(self._whole):
             try:
-                self._path.write_bytes(bytes(self._whole))
+                with replaced(self._path) as file:
+                    file.write(bytes(self._whole))
                 self._visible = len(self._whole)
             except Exception as error:  # networks fail in any way: no reason to end a run
                 logging.warning("%s cannot be written now: %s", self._path, error)

@@ -95,7 +95,7 @@ def _check_overrides(argv: list[str]) -> None:
             raise UserError(f"unknown key {match[1]}" + nearest(match[1], KEYS))
 
 
-def _opened(draft: ConfigDict):
+def opened(draft: ConfigDict):
     """The frozen configuration and its data set, both checked; UserError for a user's mistake."""
     import jax
 
@@ -127,7 +127,7 @@ def train(
 
     refuse_idle_accelerator(allow_cpu)
 
-    config, source = _opened(draft)
+    config, source = opened(draft)
     use_compilation_cache()
     loop.train(config, source, workdir, detector_weights)
 
@@ -139,7 +139,7 @@ def evaluate(
     from inr_gan_jax.devices import use_compilation_cache
     from inr_gan_jax.metrics.results import evaluate_workdir
 
-    config, source = _opened(draft)
+    config, source = opened(draft)
     use_compilation_cache()
     return evaluate_workdir(config, source, workdir, detector_weights, repeats)
 
@@ -160,7 +160,7 @@ def report(
     from inr_gan_jax.metrics import weights
     from inr_gan_jax.metrics.report import report_workdir
 
-    config, source = _opened(draft)
+    config, source = opened(draft)
     larger = None
     if reference is not None:
         larger = open_at_own_size(str(reference), channels=config.model.channels)

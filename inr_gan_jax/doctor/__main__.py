@@ -88,7 +88,7 @@ def _job():
         devices.use_compilation_cache()
         found = jax.devices()
     if config.data.labels:
-        config, source = training._opened(training.CONFIG.value)
+        config, source = training.opened(training.CONFIG.value)
         counts = source.class_counts
     dtype = config.train.dtype
     if dtype == "bfloat16" and found[0].platform == "cpu":  # as a run does at its start

@@ -9,8 +9,8 @@ shorter; how long it is, is known when it runs.
 import math
 from dataclasses import dataclass
 
-from inr_gan_jax.collectives import Collective, collectives
 from inr_gan_jax.doctor import flops
+from inr_gan_jax.doctor.collectives import Collective, collectives
 from inr_gan_jax.doctor.hardware import GIB, Hardware, hardware
 from inr_gan_jax.doctor.traffic import Traffic, traffic
 from inr_gan_jax.train.recipe import Phase

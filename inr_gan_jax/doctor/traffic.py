@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from inr_gan_jax.collectives import _bits, _called, _computations, _Instruction
+from inr_gan_jax.doctor.hlo import Instruction, bits, called, computations, known_length, named
 
 _NOTHING = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
@@ -34,41 +34,35 @@ def traffic(text: str) -> Traffic:
 
     Raises ValueError for text that is no HLO module.
     """
-    computations, entry = _computations(text)
+    program, entry = computations(text)
     moved = cycles = 0
-    for instruction, types, times in _executed(entry, 1, computations):
+    for instruction, types, times in _executed(entry, 1, program):
         moved += times * _moved(instruction, types)
         expected = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
         cycles += times * int(expected[1]) if expected else 0
     return Traffic(moved, cycles)
 
 
-def _executed(
-    name: str, times: int, computations: dict
-) -> Iterator[tuple[_Instruction, dict, int]]:
+def _executed(name: str, times: int, program: dict) -> Iterator[tuple[Instruction, dict, int]]:
     """(instruction, types by name, how often it runs) of all that run by themselves."""
-    types = {one.name: one.type for one in computations[name]}
-    for one in computations[name]:
+    types = {one.name: one.type for one in program[name]}
+    for one in program[name]:
         if one.opcode == "while":
-            body, condition = (_named(part, one) for part in ("body", "condition"))
-            length = _length(one, computations[condition])
-            yield from _executed(body, times * length, computations)
+            body, condition = (named(part, one) for part in ("body", "condition"))
+            length = _length(one, program[condition])
+            yield from _executed(body, times * length, program)
         elif one.opcode in ("call", "conditional", "async-start"):
-            for called in _called(one.rest):
-                yield from _executed(called, times, computations)
+            for inner in called(one.rest):
+                yield from _executed(inner, times, program)
         elif one.opcode not in _NOTHING and not one.opcode.endswith(("-done", "-update")):
             yield one, types, times
 
 
-def _named(part: str, loop: _Instruction) -> str:
-    return re.search(rf"\b{part}=%?([\w.$-]+)", loop.rest)[1]
-
-
-def _length(loop: _Instruction, condition: list[_Instruction]) -> int:
+def _length(loop: Instruction, condition: list[Instruction]) -> int:
     """As the text says it; on a TPU it does not, but `scan` counts from 0 to below a constant."""
-    known = re.search(r'known_trip_count\\?":\s*\{\\?"n\\?":\s*\\?"?(\d+)', loop.rest)
-    if known:
-        return int(known[1])
+    known = known_length(loop)
+    if known is not None:
+        return known
     limits = [one.rest for one in condition if one.opcode == "constant"]
     compared = [one for one in condition if one.opcode == "compare"]
     if len(limits) != 1 or len(compared) != 1 or "direction=LT" not in compared[0].rest:
@@ -76,7 +70,7 @@ def _length(loop: _Instruction, condition: list[_Instruction]) -> int:
     return int(re.match(r"\d+", limits[0])[0])
 
 
-def _moved(one: _Instruction, types: dict[str, str]) -> int:
+def _moved(one: Instruction, types: dict[str, str]) -> int:
     written = _far(one.type)
     if one.opcode in ("copy-start", "slice-start"):  # between memories: what leaves or enters one
         return min(size for _, size in _arrays(one.type)[:2])
@@ -95,6 +89,6 @@ def _arrays(type_: str) -> list[tuple[str, int]]:
     """(layout, bytes) of each array of a type, tuples flattened."""
     found = re.findall(r"\b([a-z]\w*)\[([\d,<=]*)\]((?:\{[^{}]*\})?)", type_)
     return [
-        (layout, _bits(dtype) * math.prod(map(int, re.findall(r"\d+", shape))) // 8)
+        (layout, bits(dtype) * math.prod(map(int, re.findall(r"\d+", shape))) // 8)
         for dtype, shape, layout in found
     ]

@@ -17,8 +17,8 @@ os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax  # noqa: E402
 
-from inr_gan_jax.collectives import collectives  # noqa: E402
 from inr_gan_jax.config import Config, base, parse  # noqa: E402
+from inr_gan_jax.doctor.collectives import collectives  # noqa: E402
 from inr_gan_jax.sharding import make_mesh  # noqa: E402
 from inr_gan_jax.train.recipe import Phase  # noqa: E402
 from inr_gan_jax.train.trainer import Trainer  # noqa: E402

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from inr_gan_jax.doctor.hlo import Instruction, bits, called, computations, known_length, named
+
 KINDS = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
     "collective-permute", "collective-broadcast",
@@ -29,14 +31,6 @@ class Collective:
     group: int
 
 
-@dataclass(frozen=True)
-class _Instruction:
-    name: str
-    type: str
-    opcode: str
-    rest: str  # operands and attributes
-
-
 def collectives(text: str) -> list[Collective]:
     """All exchanges of a compiled program, given as `compiled.as_text()` (CPU, GPU or TPU).
 
@@ -51,7 +45,7 @@ def collectives(text: str) -> list[Collective]:
 
 class _Program:
     def __init__(self, text: str):
-        self.computations, self.entry = _computations(text)
+        self.computations, self.entry = computations(text)
         # Groups that are not written out are of all devices.
         sizes = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", text.split("\n", 1)[0])
         self.devices = math.prod(map(int, sizes))
@@ -71,17 +65,16 @@ class _Program:
             elif one.opcode == "while":
                 yield from self._of_loop(one, times)
             elif not one.opcode.endswith(("-update", "-done")):  # of what counted at its start
-                for called in _called(one.rest):
-                    yield from self.exchanges(called, times)
+                for name in called(one.rest):
+                    yield from self.exchanges(name, times)
 
-    def _of_loop(self, loop: _Instruction, times: int) -> Iterator[Collective]:
-        count = re.search(r'known_trip_count\\?":\s*\{\\?"n\\?":\s*\\?"?(\d+)', loop.rest)
-        iterations = int(count[1]) if count else 1
+    def _of_loop(self, loop: Instruction, times: int) -> Iterator[Collective]:
+        count = known_length(loop)
+        iterations = 1 if count is None else count
         # A condition is evaluated once more than the body that it allows.
         for part, runs in ("body", iterations), ("condition", iterations + 1):
-            called = re.search(rf"\b{part}=%?([\w.$-]+)", loop.rest)[1]
-            for found in self.exchanges(called, times * runs):
-                if not count:
+            for found in self.exchanges(named(part, loop), times * runs):
+                if count is None:
                     raise ValueError(
                         f"the loop {loop.name} exchanges data ({found.kind}) in a number of "
                         "iterations that the program does not say (known_trip_count)"
@@ -89,44 +82,7 @@ class _Program:
                 yield found
 
 
-def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    """(computations by name, name of the one that is the program)."""
-    computations, entry, current = {}, None, None
-    for line in text.splitlines():
-        header = re.match(r"(ENTRY )?%?([\w.$-]+) (?:\(.*)?\{$", line)
-        if header:
-            current = computations.setdefault(header[2], [])
-            entry = header[2] if header[1] else entry
-        elif match := re.match(r"\s+(?:ROOT )?%?([\w.$-]+) = (.*)", line):
-            end = _end_of_type(match[2])
-            operation = re.match(r" ([\w-]+)\((.*)", match[2][end:])
-            current.append(_Instruction(match[1], match[2][:end], *operation.groups()))
-    if entry is None:
-        raise ValueError("this is not the text of an HLO module: it has no ENTRY computation")
-    return computations, entry
-
-
-def _end_of_type(text: str) -> int:
-    """Where the type ends that a text begins with: `f32[8]{0:T(128)}`, or a tuple of such."""
-    depth = 0
-    for place, letter in enumerate(text):
-        depth += (letter in "({[") - (letter in ")}]")
-        if letter == " " and not depth:
-            return place
-    raise ValueError(f"no operation follows the type in {text!r}")
-
-
-def _called(attributes: str) -> list[str]:
-    """Names of the computations that an instruction runs."""
-    lists = re.findall(
-        r"\b(?:calls|to_apply|called_computations|branch_computations|\w+_computation)="
-        r"(\{[^}]*\}|%?[\w.$-]+)",
-        attributes,
-    )
-    return [name for names in lists for name in re.findall(r"[\w.$-]+", names)]
-
-
-def _collective(one: _Instruction, kind: str, times: int, devices: int) -> Collective:
+def _collective(one: Instruction, kind: str, times: int, devices: int) -> Collective:
     result, group = one.type, _group(one, devices)
     if one.opcode.endswith("-start"):
         parts = _parts(result)
@@ -137,7 +93,7 @@ def _collective(one: _Instruction, kind: str, times: int, devices: int) -> Colle
         (dtype, tuple(int(n) for n in re.findall(r"\d+", shape)))
         for dtype, shape in re.findall(r"\b([a-z]\w*)\[([\d,<=]*)\]", result)
     )
-    size = sum(math.ceil(_bits(dtype) * math.prod(shape) / 8) for dtype, shape in shapes)
+    size = sum(math.ceil(bits(dtype) * math.prod(shape) / 8) for dtype, shape in shapes)
     size *= group if kind == "reduce-scatter" else 1
     return Collective(kind, shapes, size, times, group)
 
@@ -156,13 +112,7 @@ def _parts(tuple_type: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _bits(dtype: str) -> int:
-    """Of `f32`, `bf16`, `f8e4m3fn`, `s4`, `c64`; a truth value takes a byte, a token nothing."""
-    number = re.search(r"\d+", dtype)
-    return int(number[0]) if number else {"pred": 8, "token": 0}[dtype]
-
-
-def _group(one: _Instruction, devices: int) -> int:
+def _group(one: Instruction, devices: int) -> int:
     if one.opcode.startswith("collective-permute"):
         return 2
     # Named: mesh['data'=4,'fsdp'=2] {'data'}, or a part of an axis: {'data':(1)2}.
