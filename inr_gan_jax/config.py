@@ -139,9 +139,14 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run: one configuration, one seed."""
+    """A whole run: one configuration, one seed.
+
+    `kernels`: what evaluates the generator's grids while it trains: xla, pallas (fused kernels for
+    TPUs) or auto (on a TPU both are timed, once).
+    """
 
     seed: int = 0
+    kernels: str = "auto"
     model: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -33,11 +33,16 @@ def check(config) -> None:
         generators.check(model)
         if model.family != "stylegan2":
             spec = generators.inr_spec(model)
+            if config.kernels == "pallas" and not spec.pixel_independent:
+                raise ValueError(f"kernels=pallas: there are none for {model.family}; use xla")
             styles = sum(len(block.layers) for block in spec.blocks) + 1
             if train.mixing_prob and model.family == "paper":
                 raise ValueError(f"train.mixing_prob > 0 needs several styles, not 1 of {styles}")
+        elif config.kernels == "pallas":
+            raise ValueError("kernels=pallas: there are none for stylegan2; use xla")
     except ValueError as error:
         raise UserError(f"config: {error}") from None
+    _check_choice("config.kernels", config.kernels, ("auto", "xla", "pallas"))
     if config.seed < 0:
         raise UserError(f"config.seed = {config.seed} must be 0 or more")
     counts = ("batch_size", "microbatches", "max_nonfinite")

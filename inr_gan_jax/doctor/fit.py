@@ -31,6 +31,11 @@ class Job:
         return dataclasses.replace(self, config=config)
 
     @property
+    def kernels(self) -> str:
+        """What evaluates grids, xla or pallas; `auto` is xla where nothing is timed."""
+        return "pallas" if self.config.kernels == "pallas" else "xla"
+
+    @property
     def flags(self) -> str:
         """Its settings, as a command line takes them."""
         train, mesh = self.config.train, self.config.mesh
@@ -52,7 +57,8 @@ def measure(job: Job, first: Sequence[str] = ()) -> Program:
     """
     job.check()
     mesh = make_mesh(job.devices, fsdp=job.config.mesh.fsdp)
-    trainer = Trainer(job.config, job.class_counts, dtype=job.dtype, mesh=mesh)
+    means = {"dtype": job.dtype, "kernels": job.kernels}
+    trainer = Trainer(job.config, job.class_counts, **means, mesh=mesh)
     refused = {}
     for phase in sorted(trainer.steps.due(0), key=lambda phase: phase.name.lower() not in first):
         name = phase.name.lower()

@@ -32,6 +32,8 @@ def count(jaxpr: Jaxpr | ClosedJaxpr) -> collections.Counter:
         if name == "cond":
             parts = [max(parts, key=collections.Counter.total)]
         times = eqn.params["length"] if name == "scan" else 1
+        if name == "pallas_call":  # what is done in some steps only counts in all: little
+            times = math.prod(eqn.params["grid_mapping"].grid)
         for part in parts:
             total.update({kind: times * flops for kind, flops in part.items()})
     return total

@@ -22,7 +22,8 @@ def text(job: Job, program: Program) -> str:
     train, mesh, device = job.config.train, job.config.mesh, job.devices[0]
     title = (
         f"{program.devices} x {device.device_kind}, batch {train.batch_size}: {program.images} "
-        f"images per device, {train.microbatches} microbatch(es), fsdp {mesh.fsdp}, {job.dtype}"
+        f"images per device, {train.microbatches} microbatch(es), fsdp {mesh.fsdp}, {job.dtype}, "
+        f"kernels {job.kernels}"
     )
     columns = {"phase": list(program.phases)} | _columns(program)
     cells = [[name, *column] for name, column in columns.items()]
@@ -52,6 +53,7 @@ def values(job: Job, program: Program) -> dict:
         "microbatches": job.config.train.microbatches,
         "fsdp": job.config.mesh.fsdp,
         "dtype": job.dtype,
+        "kernels": job.kernels,
         "hardware": dataclasses.asdict(program.hardware),
         "phases": phases,
         "refused": program.refused,

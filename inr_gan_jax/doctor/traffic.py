@@ -76,6 +76,8 @@ def _moved(one: Instruction, types: dict[str, str]) -> int:
         return min(size for _, size in _arrays(one.type)[:2])
     if one.opcode in _PARTIAL:
         return 2 * written
+    if known := re.search(r'"bytes_accessed":"(\d+)"', one.rest):  # a kernel that says it itself
+        return int(known[1])
     operands = re.sub(r"/\*.*?\*/", "", one.rest[: one.rest.index(")")])
     return written + sum(_far(types[name]) for name in re.findall(r"[\w.$-]+", operands))
 

@@ -6,6 +6,7 @@ generator) and `stylegan2` (the baseline, no coordinate function: see stylegan2.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -268,20 +269,27 @@ class Generator(nnx.Module):
         return self.hypernet(ws_blw)
 
     def image(
-        self, ws_blw: jax.Array, *, dtype=jnp.float32, noise_keys=None, remat: bool = False
+        self,
+        ws_blw: jax.Array,
+        *,
+        dtype=jnp.float32,
+        noise_keys=None,
+        remat: bool = False,
+        grid: Callable[..., jax.Array] = inr.grid,
     ) -> jax.Array:
         """Styles `[B, L, w_dim]` -> images `[B, H, W, C]`, float32, about [-1, 1], unclipped.
 
         `noise_keys` `[B]` draw the StyleGAN2 baseline's noise anew; None takes its fixed noise.
-        With `remat` images are made one at a time, and gradients make each again.
+        With `remat` images are made one at a time, and gradients make each again. `grid` evaluates
+        coordinate networks (InrParams, dtype): inr.grid, or one that does the same by kernels.
         """
         if remat:
 
             def one(inputs):
                 ws, keys = jax.tree.map(lambda x: x[None], inputs)
-                return self.image(ws, dtype=dtype, noise_keys=keys)[0]
+                return self.image(ws, dtype=dtype, noise_keys=keys, grid=grid)[0]
 
             return jax.lax.map(jax.checkpoint(one), (ws_blw, noise_keys))
         if self.config.family == "stylegan2":
             return self.synthesis(ws_blw, dtype=dtype, noise_keys=noise_keys)
-        return inr.grid(self.hypernet(ws_blw), dtype)
+        return grid(self.hypernet(ws_blw), dtype)

@@ -53,14 +53,18 @@ def train(
     try:
         with (
             stop_signals("stopping after this iteration; once more: at once") as stop,
-            opened(workdir, config, source) as (dtype, lease),
+            opened(workdir, config, source) as (means, lease),
             Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints,
             contextlib.closing(Monitor(workdir, total)) as monitor,
         ):
             class_counts = source.class_counts if config.model.num_classes else ()
-            trainer = Trainer(config, class_counts, dtype=dtype, mesh=mesh)
+            trainer = Trainer(
+                config, class_counts, dtype=means.dtype, kernels=means.kernels, mesh=mesh
+            )
             watch = Watch(config, source, workdir, monitor, detector_weights)
             _announce(monitor, trainer, source, workdir)
+            if means.kernels != "xla" or jax.default_backend() == "tpu":
+                monitor.say(f"kernels: {means.kernels} ({means.why})")
             run = Run(trainer, source, monitor, watch, checkpoints, lease, stop)
             if run.goes_on_to(total):
                 _say_what_next(monitor, config, workdir)

@@ -24,6 +24,7 @@ class Recipe:
     """The numbers of a training recipe (see config.TrainConfig and AugmentConfig).
 
     `pipeline`: how images are augmented; empty: not at all. `ada_kimg` 0 keeps the probability.
+    `kernels`: xla or pallas, what evaluates the generator's grids.
     """
 
     seed: int
@@ -38,6 +39,7 @@ class Recipe:
     ema_rampup: float
     class_counts: tuple[int, ...]
     dtype: str
+    kernels: str = "xla"
     freeze_d: int = 0
     remat: bool = False
     pipeline: str = ""
@@ -58,8 +60,10 @@ class Recipe:
         return lines
 
 
-def recipe_of(config: Config, class_counts: Sequence[int], dtype: str) -> Recipe:
-    """The recipe of a configuration: `class_counts` come from the data, `dtype` from the device.
+def recipe_of(
+    config: Config, class_counts: Sequence[int], dtype: str, kernels: str = "xla"
+) -> Recipe:
+    """The recipe of a configuration: `class_counts` come from the data, the rest from the device.
 
     A transfer (`train.init_from`) starts from an average that means something: no ramp-up of the
     EMA; and ADA moves at least as fast as 1 per 100 kimg.
@@ -81,6 +85,7 @@ def recipe_of(config: Config, class_counts: Sequence[int], dtype: str) -> Recipe
         ema_rampup=0.0 if train.init_from else train.ema_rampup,
         class_counts=tuple(int(n) for n in class_counts),
         dtype=dtype,
+        kernels=kernels,
         freeze_d=train.freeze_d,
         remat=train.remat,
         pipeline="" if augment.mode == "none" else augment.pipeline,

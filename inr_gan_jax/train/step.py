@@ -9,6 +9,7 @@ A phase runs on each device for its own images (shard_map); devices exchange the
 few means of numbers, and nothing else.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,11 +18,14 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import tree_map_with_path
 
+from inr_gan_jax.kernels import grid as kernels
+from inr_gan_jax.models import inr
 from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
 from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.sharding import AXES, mean_over_devices, whole
 from inr_gan_jax.train import losses
+from inr_gan_jax.train.accumulate import gradients, split
 from inr_gan_jax.train.augment import augment, update_p
 from inr_gan_jax.train.optim import ema_decay, replace_nonfinite
 from inr_gan_jax.train.recipe import Phase, Recipe
@@ -47,6 +51,10 @@ class Steps:
         self.recipe, self.networks, self.mesh, self.specs = recipe, networks, mesh, specs
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
         self.dtype = jnp.dtype(recipe.dtype)
+        self.grid = inr.grid
+        if recipe.kernels == "pallas":
+            here = mesh.devices.flat[0].platform
+            self.grid = functools.partial(kernels.grid, interpret=here != "tpu")
         self.frozen = layer_paths(networks.discriminator_config)[: recipe.freeze_d]
 
     def due(self, iteration: int) -> list[Phase]:
@@ -87,7 +95,7 @@ class Steps:
             aux = {"w": class_sums(w, inputs["classes"]), "fake_logits": jnp.mean(logits)}
             return losses.generator_loss(logits), aux
 
-        value, aux, grads = self._gradients(loss, g, inputs)
+        value, aux, grads = gradients(loss, g, inputs)
         state, bad = self._update_g(state, grads, aux["w"])
         metrics = {"loss/g": value, "logits/g_fake": aux["fake_logits"], "nonfinite/g": bad}
         return state, metrics
@@ -100,7 +108,8 @@ class Steps:
         shape = (config.height, config.width, config.channels)
         keys = self._image_keys(jax.random.fold_in(self._key(state, Phase.G_PATH), 6), size)
         noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-        inputs["cotangent"] = self._split(noise / (config.height * config.width) ** 0.5)
+        noise = noise / (config.height * config.width) ** 0.5
+        inputs["cotangent"] = split(noise, r.microbatches)
         (g,) = self._networks(state, "g")
 
         def lengths_of(g, inputs):
@@ -108,7 +117,7 @@ class Steps:
             ws, w = self._styles(generator, inputs)
 
             def synthesize(ws):
-                return self._images(generator, ws, inputs)
+                return self._images(generator, ws, inputs, inr.grid)  # kernels have no jvp
 
             return losses.path_lengths(synthesize, ws, inputs["cotangent"]), w
 
@@ -128,7 +137,7 @@ class Steps:
         known = None
         if r.microbatches > 1:  # the penalty needs the whole batch's mean before its gradients
             known = mean_of(jax.lax.map(lambda i: lengths_of(g, i)[0], inputs))
-        _, aux, grads = self._gradients(loss, g, inputs)
+        _, aux, grads = gradients(loss, g, inputs)
         state, bad = self._update_g(state, grads, aux["w"])
         mean = losses.path_mean(state.path_mean, aux["lengths"])
         metrics = {"path/length": aux["lengths"], "path/penalty": aux["penalty"]}
@@ -159,7 +168,7 @@ class Steps:
                 aux["r1/penalty"] = penalty
             return value, aux
 
-        _, aux, grads = self._gradients(loss, d, inputs)
+        _, aux, grads = gradients(loss, d, inputs)
         w_avg = update_w_avg(state.w_avg, *aux.pop("w"))
         signs = state.ada_signs + aux["logits/real_sign"]
         state, bad = self._update_d(state.replace(w_avg=w_avg, ada_signs=signs), grads)
@@ -174,7 +183,7 @@ class Steps:
             return 0.5 * r.r1_gamma * r.r1_interval * penalty, {"penalty": penalty}
 
         (d,) = self._networks(state, "d")
-        _, aux, grads = self._gradients(loss, d, self._real(state, Phase.D_R1, batch))
+        _, aux, grads = gradients(loss, d, self._real(state, Phase.D_R1, batch))
         state, bad = self._update_d(state, grads)
         return state, {"r1/penalty": aux["penalty"], "nonfinite/d_r1": bad}
 
@@ -243,7 +252,7 @@ class Steps:
             mixed = jax.random.uniform(coin_key) < self.recipe.mixing_prob
             inputs["mix_z"] = draw(other_key)
             inputs["mix_from"] = jnp.full((len(z),), jnp.where(mixed, cut, styles))
-        return jax.tree.map(self._split, inputs)
+        return split(inputs, self.recipe.microbatches)
 
     def _real(self, state: TrainState, phase: Phase, batch: dict) -> dict:
         """Real images (uint8) and one-hot labels of one phase, split into microbatches."""
@@ -252,7 +261,7 @@ class Steps:
         inputs["real_keys"] = self._augment_keys(state, phase, 5, self.recipe.batch_size)
         if classes:
             inputs["real_classes"] = jax.nn.one_hot(batch["label"], classes)
-        return jax.tree.map(self._split, inputs)
+        return split(inputs, self.recipe.microbatches)
 
     def _augment_keys(self, state: TrainState, phase: Phase, purpose: int, size: int):
         """A key for each image, so that what happens to one does not depend on the others."""
@@ -272,11 +281,11 @@ class Steps:
     def _generate(self, g: dict, state: TrainState, inputs: dict) -> tuple[jax.Array, jax.Array]:
         generator = self.networks.generator(g, state.g_buffers)
         ws, w = self._styles(generator, inputs)
-        return self._images(generator, ws, inputs), w
+        return self._images(generator, ws, inputs, self.grid), w
 
-    def _images(self, generator, ws: jax.Array, inputs: dict) -> jax.Array:
+    def _images(self, generator, ws: jax.Array, inputs: dict, grid: Callable) -> jax.Array:
         keys, remat = inputs["noise_keys"], self.recipe.remat
-        return generator.image(ws, dtype=self.dtype, noise_keys=keys, remat=remat)
+        return generator.image(ws, dtype=self.dtype, noise_keys=keys, remat=remat, grid=grid)
 
     def _discriminate(self, d: dict, images, inputs: dict, kind: str, p) -> jax.Array:
         """Logits of `fake` or `real` images in [-1, 1], augmented with probability p."""
@@ -298,34 +307,6 @@ class Steps:
             lambda x: self._discriminate(d, x, inputs, "real", p), _to_floats(inputs["real"])
         )
         return jnp.mean(penalties)
-
-    def _split(self, x: jax.Array) -> jax.Array:
-        """This device's rows `[b, ...]` -> `[microbatches, b / microbatches, ...]`."""
-        return x.reshape(self.recipe.microbatches, -1, *x.shape[1:])
-
-    def _gradients(self, loss: Callable, params: dict, inputs: dict):
-        """Mean loss, auxiliary values and gradients: over microbatches; the first two over all.
-
-        Gradients are this device's: their mean over devices is taken once, when they are used.
-        """
-        grad = jax.value_and_grad(loss, has_aux=True)
-
-        def evaluate(microbatch):
-            (value, aux), grads = grad(params, microbatch)
-            return value, aux, grads
-
-        def add(total, microbatch):
-            return jax.tree.map(jnp.add, total, evaluate(microbatch)), None
-
-        first = jax.tree.map(lambda x: x[0], inputs)
-        if self.recipe.microbatches == 1:
-            value, aux, grads = evaluate(first)
-        else:
-            shapes = jax.eval_shape(evaluate, first)
-            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-            total, _ = jax.lax.scan(add, zeros, inputs)
-            value, aux, grads = jax.tree.map(lambda x: x / self.recipe.microbatches, total)
-        return *mean_over_devices((value, aux)), grads
 
     def _reduced(self, grads: dict, specs: dict) -> tuple[dict, jax.Array]:
         """This device's part of the mean gradients, finite, and how many values were not."""

@@ -32,7 +32,9 @@ class DoesNotFit(UserError):
 class Trainer:
     """The compiled phases of a configuration on a mesh, and the state they start from."""
 
-    def __init__(self, config: Config, class_counts, *, dtype: str, mesh=None):
+    def __init__(
+        self, config: Config, class_counts, *, dtype: str, kernels: str = "xla", mesh=None
+    ):
         train = config.train
         self.config, self.mesh = config, mesh or make_mesh(fsdp=config.mesh.fsdp)
         self.networks = networks_of(config.model, config.discriminator)
@@ -41,7 +43,7 @@ class Trainer:
             train.g_lr, interval=train.g_interval, shared_learning_rate=train.shared_lr, **adam
         )
         self.d_optimizer = lazy_adam(train.d_lr, interval=train.r1_interval, **adam)
-        recipe = recipe_of(config, class_counts, dtype)
+        recipe = recipe_of(config, class_counts, dtype, kernels)
         self._shapes = jax.eval_shape(lambda: self._init(0))
         self.specs = state_specs(self._shapes, self.mesh)
         self.shardings = jax.tree.map(lambda s: NamedSharding(self.mesh, s), self.specs)

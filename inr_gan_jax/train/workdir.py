@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -14,6 +15,7 @@ from inr_gan_jax.checkpoint import FOLDER
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.kernels import choice
 from inr_gan_jax.processes import any_fails, by_first
 from inr_gan_jax.storage import reached
 from inr_gan_jax.train.lease import Lease
@@ -21,9 +23,17 @@ from inr_gan_jax.train.lease import Lease
 RUN_FILE = "run.json"
 
 
+class Means(NamedTuple):
+    """How a run computes: the type of features, what evaluates grids (xla or pallas), and why."""
+
+    dtype: str
+    kernels: str
+    why: str
+
+
 @contextlib.contextmanager
-def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tuple[str, Lease]]:
-    """This run's hold on its workdir, which is made: (compute dtype, lease) for the body.
+def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tuple[Means, Lease]]:
+    """This run's hold on its workdir, which is made: (means of computing, lease) for the body.
 
     Process 0 looks, decides and writes; the others hear of it, and must see what it wrote.
 
@@ -32,15 +42,15 @@ def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tupl
     """
     lease = Lease(workdir)
 
-    def take() -> list[str]:
+    def take() -> list:
         try:
             with reached(workdir):
-                return [_claim(workdir, config, source, lease), lease.token]
+                return [*_claim(workdir, config, source, lease), lease.token]
         except OSError as error:
             raise UserError(f"workdir {workdir} cannot be used: {error}") from error
 
     try:
-        dtype, token = by_first(take)
+        *means, token = by_first(take)
         error = None
         if not lease.sees(token):
             error = UserError(
@@ -48,13 +58,13 @@ def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tupl
                 "there: give a --workdir that all processes share (gs://... or a network disk)"
             )
         any_fails(error)
-        yield dtype, lease
+        yield Means(*means), lease
     finally:
         lease.release()
 
 
-def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) -> str:
-    """Makes the workdir or checks that it holds this very run; returns the compute dtype."""
+def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) -> Means:
+    """Makes the workdir or checks that it holds this very run; returns the means of computing."""
     path = workdir / RUN_FILE
     ours = json.loads(json.dumps(configs.identity(config, source.content_hash)))
     record = {"identity": ours}
@@ -76,12 +86,17 @@ def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) ->
     lease.take()
     record["config"] = configs.to_plain(config)
     _write_record(path, record)
-    if config.train.dtype != "bfloat16" or jax.default_backend() != "cpu":
-        return config.train.dtype
-    if "cpu_dtype" not in record:  # measured once: a run that goes on computes as it did before
-        record["cpu_dtype"] = devices.quicker_dtype()
+    before = dict(record)  # what is measured is so once: a run that goes on computes as before
+    dtype = config.train.dtype
+    if dtype == "bfloat16" and jax.default_backend() == "cpu":
+        dtype = record["cpu_dtype"] = record.get("cpu_dtype") or devices.quicker_dtype()
+    if config.kernels != "auto":
+        kernels = choice.choose(config, dtype)
+    else:
+        kernels = record["kernels"] = record.get("kernels") or choice.choose(config, dtype)
+    if record != before:
         _write_record(path, record)
-    return record["cpu_dtype"]
+    return Means(dtype, *kernels)
 
 
 def _read_record(path: epath.Path) -> dict:

@@ -37,10 +37,10 @@ def tiny(family="inr_gan", classes=3, **train):
     return parse(config, num_classes=classes)
 
 
-def trainer_of(config, devices=1, fsdp=1) -> Trainer:
+def trainer_of(config, devices=1, fsdp=1, kernels="xla") -> Trainer:
     counts = [5, 1, 2][: config.model.num_classes]
     mesh = make_mesh(jax.devices()[:devices], fsdp=fsdp)
-    return Trainer(config, counts, dtype="float32", mesh=mesh)
+    return Trainer(config, counts, dtype="float32", kernels=kernels, mesh=mesh)
 
 
 @functools.cache
@@ -147,6 +147,17 @@ def images_by_hand(trainer, g, state, inputs, cut):
     )
     ws = jnp.concatenate([ws[:, :cut], other[:, cut:]], axis=1)
     return generator, ws
+
+
+@pytest.mark.parametrize("phase", [*G_PHASES, Phase.D_MAIN], ids=lambda phase: phase.name)
+def test_kernels_on_two_devices_give_the_gradients_of_plain_xla_on_one(phase):
+    """Path lengths too: they need derivatives that the kernels do not have."""
+    config = tiny()
+    plain, fused = trainer_of(config), trainer_of(config, devices=2, kernels="pallas")
+    state = settled(plain)
+    text = str(jax.make_jaxpr(fused.steps.function(phase))(state, real_batch()))
+    assert ("pallas_call" in text) == (phase is not Phase.G_PATH)
+    assert_close(gradients_of(fused, state, phase), gradients_of(plain, state, phase), 1e-5)
 
 
 def test_phases_are_the_released_recipe():

@@ -1,0 +1,1 @@
+"""Fused kernels for TPUs, each beside its plain XLA version."""
