@@ -94,7 +94,9 @@ class Program:
 
     @property
     def expected_seconds(self) -> float:
-        """What a TPU's compiler expects of a mean iteration; 0 where none does."""
+        """What a TPU's compiler expects of a mean iteration; 0 where none does, and of kernels."""
+        if any(cost.traffic.cycles is None for cost in self.phases.values()):
+            return 0.0
         cycles = self._mean(lambda cost: cost.traffic.cycles)
         return cycles / self.hardware.clock if self.hardware.clock else 0.0
 

@@ -83,7 +83,9 @@ def _columns(program: Program) -> dict[str, list[str]]:
         columns["limit"] = [max(one, key=one.get) for one in limits]
     if device.clock:
         cycles = [cost.traffic.cycles for cost in costs]
-        columns["expected ms"] = [short(n / device.clock * 1e3) for n in cycles]
+        columns["expected ms"] = [
+            "not known" if n is None else short(n / device.clock * 1e3) for n in cycles
+        ]
     return columns
 
 

@@ -23,10 +23,13 @@ _PARTIAL = {"slice", "dynamic-slice", "gather"}
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes moved, and the cycles that a TPU's compiler expects (0: this compiler does not say)."""
+    """Bytes moved, and the cycles that a TPU's compiler expects.
+
+    0: this compiler does not say; None: part of the program are kernels, of which none knows.
+    """
 
     bytes: int
-    cycles: int
+    cycles: int | None
 
 
 def traffic(text: str) -> Traffic:
@@ -35,12 +38,13 @@ def traffic(text: str) -> Traffic:
     Raises ValueError for text that is no HLO module.
     """
     program, entry = computations(text)
-    moved = cycles = 0
+    moved, cycles, kernels = 0, 0, False
     for instruction, types, times in _executed(entry, 1, program):
-        moved += times * _moved(instruction, types)
+        moved += times * _moved(instruction, types, program)
         expected = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
         cycles += times * int(expected[1]) if expected else 0
-    return Traffic(moved, cycles)
+        kernels |= _told_bytes(instruction) is not None
+    return Traffic(moved, None if kernels else cycles)
 
 
 def _executed(name: str, times: int, program: dict) -> Iterator[tuple[Instruction, dict, int]]:
@@ -70,21 +74,97 @@ def _length(loop: Instruction, condition: list[Instruction]) -> int:
     return int(re.match(r"\d+", limits[0])[0])
 
 
-def _moved(one: Instruction, types: dict[str, str]) -> int:
+def _moved(one: Instruction, types: dict[str, str], program: dict) -> int:
     written = _far(one.type)
     if one.opcode in ("copy-start", "slice-start"):  # between memories: what leaves or enters one
         return min(size for _, size in _arrays(one.type)[:2])
     if one.opcode in _PARTIAL:
         return 2 * written
-    if known := re.search(r'"bytes_accessed":"(\d+)"', one.rest):  # a kernel that says it itself
-        return int(known[1])
-    operands = re.sub(r"/\*.*?\*/", "", one.rest[: one.rest.index(")")])
-    return written + sum(_far(types[name]) for name in re.findall(r"[\w.$-]+", operands))
+    if (told := _told_bytes(one)) is not None:
+        return told
+    if 'custom_call_target="AllocateBuffer"' in one.rest:
+        return 0
+    if one.opcode == "dynamic-update-slice":  # in place
+        return 2 * _far(types[_operands(one)[1]])
+    read = [_far(types[name]) for name in _operands(one)]
+    if one.opcode == "fusion":
+        inside = _Fused(called(one.rest)[0], program)
+        read = [min(n, inside.read(number)) for number, n in enumerate(read)]
+        written = min(written, inside.written())
+    return written + sum(read)
+
+
+def _operands(one: Instruction) -> list[str]:
+    return re.findall(r"[\w.$-]+", re.sub(r"/\*.*?\*/", "", one.rest[: one.rest.index(")")]))
+
+
+class _Fused:
+    """The computation of a fusion: what it reads and writes of arrays that it takes in part."""
+
+    def __init__(self, name: str, program: dict):
+        instructions, self.program = program[name], program
+        self.types = {one.name: one.type for one in instructions}
+        self.by_name = {one.name: one for one in instructions}
+        self.parameters, self.users = {}, {}
+        for one in instructions:
+            if one.opcode == "parameter":
+                self.parameters[int(one.rest[: one.rest.index(")")])] = one.name
+            elif one.opcode != "constant":
+                for place, name in enumerate(_operands(one)):
+                    self.users.setdefault(name, []).append((one, place))
+        self.root = [one for one in instructions if one.name not in self.users][-1]
+
+    def read(self, number: int) -> int | float:
+        """Bytes of a parameter: of what it takes of it, if it never takes all (then inf)."""
+        return self._read(self.parameters[number])
+
+    def _read(self, name: str) -> int | float:
+        total = 0
+        for one, place in self.users.get(name, ()):
+            if _is_alias(one):
+                total += self._read(one.name)
+            elif one.opcode == "fusion":
+                total += _Fused(called(one.rest)[0], self.program).read(place)
+            elif one.opcode in _PARTIAL and place == 0:
+                total += _size(one.type)
+            elif one.opcode != "dynamic-update-slice" or place:  # that one writes in place
+                return math.inf
+        return total
+
+    def written(self) -> int | float:
+        """Bytes of its result: of an array that is changed in place, the change."""
+        names = _operands(self.root) if self.root.opcode == "tuple" else [self.root.name]
+        return sum(map(self._written, names))
+
+    def _written(self, name: str) -> int:
+        one = self.by_name[name]
+        while _is_alias(one):
+            one = self.by_name[_operands(one)[0]]
+        if one.opcode == "fusion":
+            return _Fused(called(one.rest)[0], self.program).written()
+        changed = one.opcode == "dynamic-update-slice"
+        return _size(self.types[_operands(one)[1]] if changed else one.type)
+
+
+def _is_alias(one: Instruction) -> bool:
+    """Whether its result is its operand, by another name."""
+    return one.opcode == "bitcast" or "output_to_operand_aliasing" in one.rest
+
+
+def _told_bytes(one: Instruction) -> int | None:
+    """What a kernel of our own says that it moves."""
+    told = re.search(r'"bytes_accessed":"(\d+)"', one.rest)
+    return int(told[1]) if told else None
 
 
 def _far(type_: str) -> int:
     """Bytes of those of its arrays that lie in the device's main memory."""
     return sum(size for layout, size in _arrays(type_) if not re.search(r"S\([1-9]", layout))
+
+
+def _size(type_: str) -> int:
+    """Bytes of its arrays, wherever they lie."""
+    return sum(size for _, size in _arrays(type_))
 
 
 def _arrays(type_: str) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ low resolution: W [up(h); e] = up(W_h h) + W_e e, a quarter of the work for the 
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.layers import at_least_float32, lrelu
 from inr_gan_jax.models.modulation import effective_weight
 from inr_gan_jax.models.places import Place
+
+# Bytes of one image's float32 features: above WHOLE they pass in strips (docs/benchmarks.md).
+WHOLE, STRIP = 2**23, 2**21
 
 ACTIVATIONS = {"lrelu": lrelu, "relu": jax.nn.relu}
 
@@ -117,6 +121,11 @@ class InrParams:
         """`in_axes` for vmapping over images: shared leaves unbatched, image leaves at axis 0."""
         return dataclasses.replace(self, shared=None, image=0)
 
+    def of(self, block: Block, layer: Layer) -> tuple[dict, dict]:
+        """(shared, image) arrays of one layer, `{part: {name: array}}` each."""
+        shared = self.shared.get(block.name, {}).get(layer.name, {})
+        return shared, self.image[block.name][layer.name]
+
     def __len__(self) -> int:
         return len(jax.tree.leaves(self.image)[0])
 
@@ -157,59 +166,10 @@ def weights(params: InrParams) -> dict:
     """Effective weights of one image: {block: {layer: {"h", "e", "bias"}}} (see layer_weights)."""
     return {
         block.name: {
-            layer.name: layer_weights(layer, *_of(params, block, layer))
-            for layer in block.modulated
+            layer.name: layer_weights(layer, *params.of(block, layer)) for layer in block.modulated
         }
         for block in params.spec.blocks
     }
-
-
-def materialize(params: InrParams) -> InrParams:
-    """The same networks `[B]`, each made of its own effective weights (modulation "full").
-
-    An image's leaves are then the very numbers of its network: weights `[B, out, in]`, biases and
-    Fourier bases of its own. To blend them is to blend networks (the paper's image-space
-    interpolation). `shared` keeps tables, bases and biases that all images have.
-    """
-
-    def full(layer: Layer) -> Layer:
-        return dataclasses.replace(layer, modulation="full")
-
-    def own_parts(block: Block, layer: Layer, one: InrParams) -> dict:
-        s, i = _of(one, block, layer)
-        made = {}
-        for part in layer.parts:
-            biases = {"bias": i[part]["bias"]} if "bias" in i[part] else {}
-            weight = effective_weight(layer.modulation, s.get(part, {}), i[part])
-            made[part] = {"weight": weight} | biases
-        return made
-
-    def own(one: InrParams) -> dict:
-        return {
-            block.name: one.image[block.name]  # an embedding is its own already
-            | {layer.name: own_parts(block, layer, one) for layer in block.modulated}
-            for block in one.spec.blocks
-        }
-
-    shared = {name: dict(layers) for name, layers in params.shared.items()}
-    for block in params.spec.blocks:
-        for layer in block.modulated:
-            parts = shared.get(block.name, {}).get(layer.name, {})
-            kept = {p: {k: v for k, v in s.items() if k != "weight"} for p, s in parts.items()}
-            shared.setdefault(block.name, {})[layer.name] = kept
-    blocks = tuple(
-        dataclasses.replace(b, layers=tuple(map(full, b.layers)), rgb=b.rgb and full(b.rgb))
-        for b in params.spec.blocks
-    )
-    image = jax.vmap(own, in_axes=(params.axes,))(params)
-    return InrParams(shared, image, dataclasses.replace(params.spec, blocks=blocks))
-
-
-def _of(params: InrParams, block: Block, layer: Layer) -> tuple[dict, dict]:
-    return (
-        params.shared.get(block.name, {}).get(layer.name, {}),
-        params.image[block.name][layer.name],
-    )
 
 
 def _product(w_oi: jax.Array, x_in: jax.Array, dtype) -> jax.Array:
@@ -223,14 +183,19 @@ def evaluate(
     place_of: Callable[[Block], Place],
     dtype=jnp.float32,
     deviations: dict[str, dict[str, jax.Array]] | None = None,
+    *,
+    made: dict | None = None,
+    after: BlockOutput | None = None,
 ) -> list[BlockOutput]:
     """The coordinate network of one image, block by block, each at the place that it is given.
 
     `deviations[block][layer]` replace instance norm's own statistics, which mean nothing where
-    only a part of the training grid is evaluated.
+    only a part of the training grid is evaluated. `made` are its `weights`, if they are known;
+    `after` is what the level below the first block gave, if there is one.
     """
     activation = ACTIVATIONS[params.spec.activation]
-    h, rgb, outputs = None, None, []
+    made = weights(params) if made is None else made
+    h, rgb, outputs = (after.features, after.rgb, []) if after else (None, None, [])
     for block in params.spec.blocks:
         place, e, first, norms = place_of(block), None, None, {}
         if block.embedding:
@@ -239,8 +204,7 @@ def evaluate(
             table = place.table(s["table"]) if "table" in s else None
             e = embed(block.embedding, s, i, place.x, place.y, block.size, table)
         for number, layer in enumerate(block.layers):
-            w = layer_weights(layer, *_of(params, block, layer))
-            terms = []
+            w, terms = made[block.name][layer.name], []
             if "h" in w:
                 if layer.instance_norm:  # dividing h by its deviation is scaling W's columns
                     if deviations is None:
@@ -248,7 +212,7 @@ def evaluate(
                         norms[layer.name] = jnp.std(wide, axis=-1, ddof=1)
                     else:
                         norms[layer.name] = deviations[block.name][layer.name]
-                    w["h"] = w["h"] / (norms[layer.name] + 1e-8)
+                    w = w | {"h": w["h"] / (norms[layer.name] + 1e-8)}
                 product = _product(w["h"], h, dtype)
                 grows = number == 0 and block.upsample > 1
                 terms.append(place.upsample(product) if grows else product)
@@ -260,7 +224,7 @@ def evaluate(
         if rgb is not None and block.upsample > 1:
             rgb = place.upsample(rgb)
         if block.rgb:
-            w = layer_weights(block.rgb, *_of(params, block, block.rgb))
+            w = made[block.name][block.rgb.name]
             emitted = _product(w["h"], h, dtype) + w["bias"][:, None]
             rgb = emitted if rgb is None else rgb + emitted
         outputs.append(BlockOutput(h, first, rgb, norms))
@@ -275,21 +239,72 @@ def final_rgb(params: InrParams, outputs: list[BlockOutput]) -> jax.Array:
 
 def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
     """Every block of one image on the training grid; features `[C, h * w]` row by row."""
+    return evaluate(params, _on_grid(params.spec), dtype)
 
+
+def _on_grid(spec: InrSpec, strip: tuple = (0, 1)) -> Callable[[Block], Place]:
     def place_of(block):
-        return places.on_grid(block.size, block.upsample, params.spec.frame, params.spec.upsampling)
+        return places.on_grid(block.size, block.upsample, spec.frame, spec.upsampling, strip)
 
-    return evaluate(params, place_of, dtype)
+    return place_of
 
 
 def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
     """One image on its training grid: `[H, W, C]` float32, about [-1, 1], unclipped.
 
     `params` has no batch axis; `dtype` (float32 or bfloat16) is that of features and products,
-    while sums, coordinates and RGB stay float32.
+    while sums, coordinates and RGB stay float32. Blocks whose features are large are evaluated in
+    strips of rows, one after the other, so that what lies between layers stays in a near memory.
     """
-    image_cn = final_rgb(params, grid_blocks(params, dtype))
-    return image_cn.reshape(-1, *params.spec.size).transpose(1, 2, 0)
+    spec = params.spec
+    whole, strips = division(spec)
+
+    def at_once(params):
+        return final_rgb(params, grid_blocks(params, dtype))
+
+    if strips == 1:
+        image_cn = at_once(params)
+    else:  # a GPU wants all the work it can get at once
+        cut = functools.partial(_in_strips, whole=whole, strips=strips, dtype=dtype)
+        image_cn = jax.lax.platform_dependent(params, cuda=at_once, rocm=at_once, default=cut)
+    return image_cn.reshape(-1, *spec.size).transpose(1, 2, 0)
+
+
+def _in_strips(params: InrParams, whole: int, strips: int, dtype) -> jax.Array:
+    """RGB `[C, H * W]`: the first `whole` blocks as whole levels, the others strip by strip."""
+    spec, made, below = params.spec, weights(params), None
+    first, rest = (
+        dataclasses.replace(params, spec=dataclasses.replace(spec, blocks=blocks))
+        for blocks in (spec.blocks[:whole], spec.blocks[whole:])
+    )
+    if whole:
+        last = evaluate(first, _on_grid(spec), dtype, made=made)[-1]
+        below = BlockOutput(last.features, None, last.rgb, {})
+
+    def strip(number):
+        def cut(x):
+            n = x.shape[-1] // strips
+            return jax.lax.dynamic_slice_in_dim(x, number * n, n, -1)
+
+        place_of, after = _on_grid(spec, (number, strips)), jax.tree.map(cut, below)
+        return final_rgb(rest, evaluate(rest, place_of, dtype, made=made, after=after))
+
+    image_tcn = jax.lax.map(strip, jnp.arange(strips))
+    return image_tcn.swapaxes(0, 1).reshape(image_tcn.shape[1], -1)
+
+
+def division(spec: InrSpec) -> tuple[int, int]:
+    """(blocks that are evaluated as whole levels, strips in which all others are)."""
+
+    blocks = spec.blocks
+    sizes = [4 * math.prod(b.size) * max(layer.outputs for layer in b.layers) for b in blocks]
+    whole = next((i for i, size in enumerate(sizes) if size > WHOLE), len(blocks))
+    if whole == len(blocks) or not spec.pixel_independent:
+        return len(blocks), 1
+    rows = math.gcd(*(block.size[0] // block.upsample for block in blocks[whole:]))
+    legal = [n for n in range(1, rows + 1) if rows % n == 0]  # all levels are cut alike
+    strips = next((n for n in legal if n >= max(sizes) / STRIP), rows)
+    return (whole, strips) if strips > 1 else (len(blocks), 1)
 
 
 def points_one(

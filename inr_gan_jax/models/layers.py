@@ -38,7 +38,8 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         gain = self.lr_mult / self.weight.shape[1] ** 0.5
-        return x @ (self.weight[...] * gain).T + self.bias[...] * self.lr_mult
+        # The gain goes to the small side: a hypernetwork's weights outweigh its styles by far.
+        return (x * gain) @ self.weight[...].T + self.bias[...] * self.lr_mult
 
 
 def conv2d(x_bhwi, w_hwio, *, stride=1, padding=0) -> jax.Array:

@@ -60,14 +60,24 @@ def _upsample_bilinear(x_cn: jax.Array, size: tuple[int, int], factor: int) -> j
 UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
 
 
-def on_grid(size: tuple[int, int], factor: int, frame: str, upsampling: str) -> Place:
-    """The training grid of `size` = (height, width), row by row from the top."""
-    x, y = coords.coordinates(coords.grid_cells(*size), frame)
+def on_grid(
+    size: tuple[int, int], factor: int, frame: str, upsampling: str, strip: tuple = (0, 1)
+) -> Place:
+    """The training grid of `size` = (height, width), row by row from the top.
+
+    Of it a `strip` of rows: (number, which may be traced; how many of them divide the height).
+    """
+    (height, width), (number, strips) = size, strip
+    rows = height // strips
+    row, column, *_ = coords.grid_cells(rows, width)
+    x, y = coords.coordinates(coords.Cells(row + number * rows, column, height, width), frame)
+
+    def table(table_chw):
+        strip = jax.lax.dynamic_slice_in_dim(table_chw, number * rows, rows, 1)
+        return strip.reshape(len(strip), -1)
+
     return Place(
-        x,
-        y,
-        table=lambda table_chw: table_chw.reshape(len(table_chw), -1),
-        upsample=lambda x_cn: UPSAMPLING[upsampling](x_cn, size, factor),
+        x, y, table, upsample=lambda x_cn: UPSAMPLING[upsampling](x_cn, (rows, width), factor)
     )
 
 

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inr_gan_jax.models import inr
+from inr_gan_jax.models.inr import Block, InrParams, Layer
+from inr_gan_jax.models.modulation import effective_weight
 from inr_gan_jax.render.film import Planned, plan
 from inr_gan_jax.render.image import ContinuousImage
 
@@ -85,7 +86,7 @@ class Between:
             self._styles_of = lambda w: w[None]
             self._anchors = ws
         elif space == "weights":
-            self._params = _materialize(self._params)
+            self._params = materialize(self._params)
             self._anchors = self._params.image
         else:
             shown = [self._show(ContinuousImage(self._params[k])) for k in range(len(ws))]
@@ -144,4 +145,43 @@ class Between:
         return plan(ContinuousImage(self._params[0]), [self._view])
 
 
-_materialize = jax.jit(inr.materialize)
+@jax.jit
+def materialize(params: InrParams) -> InrParams:
+    """The same networks `[B]`, each made of its own effective weights (modulation "full").
+
+    An image's leaves are then the very numbers of its network: weights `[B, out, in]`, biases and
+    Fourier bases of its own. To blend them is to blend networks (the paper's image-space
+    interpolation). `shared` keeps tables, bases and biases that all images have.
+    """
+
+    def full(layer: Layer) -> Layer:
+        return dataclasses.replace(layer, modulation="full")
+
+    def own_parts(block: Block, layer: Layer, one: InrParams) -> dict:
+        s, i = one.of(block, layer)
+        made = {}
+        for part in layer.parts:
+            biases = {"bias": i[part]["bias"]} if "bias" in i[part] else {}
+            weight = effective_weight(layer.modulation, s.get(part, {}), i[part])
+            made[part] = {"weight": weight} | biases
+        return made
+
+    def own(one: InrParams) -> dict:
+        return {
+            block.name: one.image[block.name]  # an embedding is its own already
+            | {layer.name: own_parts(block, layer, one) for layer in block.modulated}
+            for block in one.spec.blocks
+        }
+
+    shared = {name: dict(layers) for name, layers in params.shared.items()}
+    for block in params.spec.blocks:
+        for layer in block.modulated:
+            parts = shared.get(block.name, {}).get(layer.name, {})
+            kept = {p: {k: v for k, v in s.items() if k != "weight"} for p, s in parts.items()}
+            shared.setdefault(block.name, {})[layer.name] = kept
+    blocks = tuple(
+        dataclasses.replace(b, layers=tuple(map(full, b.layers)), rgb=b.rgb and full(b.rgb))
+        for b in params.spec.blocks
+    )
+    image = jax.vmap(own, in_axes=(params.axes,))(params)
+    return InrParams(shared, image, dataclasses.replace(params.spec, blocks=blocks))

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.models import inr
+from inr_gan_jax.render import between
 
 FORM = '"keypoints": [["name.png", [[x, y], ...]], ...]'
 FURTHEST = 2.0  # of a keypoint from the middle; the frame ends at 1
@@ -181,7 +182,7 @@ def effective_weights(model, ws_nlw: np.ndarray, batch: int = 16) -> Iterator[np
     """
     n, batch = len(ws_nlw), min(batch, len(ws_nlw))
     chunks = [np.arange(start, start + batch) % n for start in range(0, n, batch)]
-    shapes = jax.eval_shape(lambda ws: inr.materialize(model.inr(ws)).image, ws_nlw[:1])
+    shapes = jax.eval_shape(lambda ws: between.materialize(model.inr(ws)).image, ws_nlw[:1])
     groups, held = [[]], 0
     for number, shape in enumerate(jax.tree.leaves(shapes)):
         if groups[-1] and held + n * shape.size > MEMORY:
@@ -200,7 +201,7 @@ def effective_weights(model, ws_nlw: np.ndarray, batch: int = 16) -> Iterator[np
 
 @functools.partial(jax.jit, static_argnames="numbers")
 def _arrays(params: inr.InrParams, numbers: tuple[int, ...]) -> list[jax.Array]:
-    leaves = jax.tree.leaves(inr.materialize(params).image)
+    leaves = jax.tree.leaves(between.materialize(params).image)
     return [leaves[number].reshape(len(leaves[number]), -1) for number in numbers]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
 from inr_gan_jax.doctor import flops
@@ -39,11 +40,19 @@ def test_loops_branches_and_devices():
     def endless(a):
         return jax.lax.while_loop(lambda a: a[0, 0] > 0, lambda a: a @ a, a)
 
+    def kernel_of_steps(a, b):
+        def step(a, b, out):
+            out[...] = a[...] @ b[...]
+
+        blocks = [pl.BlockSpec((4, 4), lambda i: (i, 0)), pl.BlockSpec((4, 4), lambda i: (0, 0))]
+        return pl.pallas_call(step, a, grid=6, in_specs=blocks, out_specs=blocks[0])(a, b)
+
     mesh = jax.make_mesh((2,), ("x",), (jax.sharding.AxisType.Auto,))
     part = jax.shard_map(jnp.dot, mesh=mesh, in_specs=(P("x"), P()), out_specs=P("x"))
     assert counted(loop, (4, 4), (6, 4, 4)) == {"float32": 6 * one}
     assert counted(either, (4, 4)) == {"float32": 2 * one}
     assert counted(part, (8, 4), (4, 4)) == {"float32": one}  # of one device
+    assert counted(kernel_of_steps, (24, 4), (4, 4)) == {"float32": 6 * one}
     with pytest.raises(ValueError, match="loop of unknown length"):
         counted(endless, (4, 4))
 
@@ -106,12 +115,19 @@ HloModule jit_f, is_scheduled=true
   ROOT %sin.1 = f32[8,128]{1,0:T(8,128)S(1)} sine(%p), backend_config={"estimated_cycles":"7777"}
 }
 
+%sum (p1: bf16[8,128], p2: f32[8,128]) -> f32[8,128] {
+  %p1 = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %p2 = f32[8,128]{1,0:T(8,128)S(1)} parameter(1)
+  %p3 = f32[8,128]{1,0:T(8,128)} convert(%p1)
+  ROOT %add.1 = f32[8,128]{1,0:T(8,128)S(1)} add(%p2, %p3)
+}
+
 %body (b: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
   %b = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)S(1)}) parameter(0)
   %i = s32[]{:T(128)} get-tuple-element(%b), index=0
   %x = f32[8,128]{1,0:T(8,128)S(1)} get-tuple-element(%b), index=1
   %y = bf16[8,128]{1,0:T(8,128)(2,1)} fusion(%x), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"100"}
-  %z = f32[8,128]{1,0:T(8,128)S(1)} fusion(%y, /*index=1*/%x), kind=kLoop, calls=%fused, backend_config={"estimated_cycles":"23"}
+  %z = f32[8,128]{1,0:T(8,128)S(1)} fusion(%y, /*index=1*/%x), kind=kLoop, calls=%sum, backend_config={"estimated_cycles":"23"}
   ROOT %t = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)S(1)}) tuple(%i, %z)
 }
 
@@ -137,7 +153,25 @@ ENTRY %main (a: f32[8,128]) -> f32[8,128] {
 def test_a_program_of_a_tpu():
     """What lies in vector memory, S(1), is no traffic; the loop's length is in its condition."""
     assert traffic(TPU) == Traffic(4 * 1024 + 15 * (2 + 2) * 1024, 15 * 123)
+    kernel = 'custom-call(%y), backend_config={"cost_estimate":{"bytes_accessed":"5000"}}'
+    fused = TPU.replace("fusion(%y, /*index=1*/%x), kind=kLoop", kernel)
+    assert traffic(fused) == Traffic(4 * 1024 + 15 * (2 * 1024 + 5000), None)
     endless = TPU.replace("direction=LT", "direction=NE")
     assert traffic(endless) == Traffic(4 * 1024 + (2 + 2) * 1024, 123)
     with pytest.raises(ValueError, match="not the text of an HLO module"):
         traffic("module @jit_f {}")
+
+
+def test_an_array_that_is_taken_or_changed_in_part_moves_that_part():
+    """As a compiler fuses it: what a loop reads of its inputs, and stacks of its results."""
+
+    @jax.jit
+    def loop(xs):
+        return jax.lax.map(lambda x: jnp.sin(x) + 1, xs)
+
+    moved = [
+        traffic(loop.lower(jax.ShapeDtypeStruct((n, 1000), jnp.float32)).compile().as_text()).bytes
+        for n in (100, 200)
+    ]
+    row = 4 * 1000
+    assert 2 * row <= (moved[1] - moved[0]) / 100 <= 5 * row

@@ -1,6 +1,7 @@
 """The coordinate network: points and grid mean the same, cost what they must, need no module."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from golden_arrays import build, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inr_gan_jax.doctor import flops
 from inr_gan_jax.models import coords, generator, inr
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.inr import InrParams
@@ -53,6 +55,32 @@ def abstract_params(config, batch=1) -> InrParams:
     module = nnx.eval_shape(lambda: generator.Generator(config, rngs=nnx.Rngs(0)))
     ws = jax.ShapeDtypeStruct((batch, module.num_styles, config.w_dim), jnp.float32)
     return jax.eval_shape(lambda m, ws: m.inr_params(ws), module, ws)
+
+
+@pytest.mark.parametrize("name", [*INDEPENDENT, "inr_gan_bil"])
+def test_strips_are_the_whole_grid(name, monkeypatch):
+    """Cut from any block on; -bil cannot be cut."""
+    params = params_of(name)
+    whole = jax.jit(inr.grid)(params)
+    sizes = {4 * math.prod(b.size) * max(a.outputs for a in b.layers) for b in params.spec.blocks}
+    seen = set()
+    for bytes_ in (0, *sorted(sizes)):
+        monkeypatch.setattr(inr, "WHOLE", bytes_)
+        monkeypatch.setattr(inr, "STRIP", bytes_ // 8 + 1)
+        seen.add(inr.division(params.spec))
+        cut = jax.jit(lambda p: inr.grid(p))(params)  # a function that was not compiled before
+        assert relative(cut, whole) < 1e-5
+    assert (len(params.spec.blocks), 1) in seen
+    assert (len(seen) > 1) == (name != "inr_gan_bil")
+
+
+def test_published_networks_are_cut_where_their_features_are_large():
+    found = {
+        name: inr.division(generator.inr_spec(family()))
+        for name, family in generator.FAMILIES.items()
+        if name != "stylegan2"
+    }
+    assert found == {"inr_gan": (5, 16), "inr_gan_bil": (7, 1), "cips": (0, 64), "paper": (0, 64)}
 
 
 @pytest.mark.parametrize("name", INDEPENDENT)
@@ -128,19 +156,21 @@ def test_shared_leaves_have_no_batch_axis():
     assert {leaf.shape[0] for leaf in jax.tree.leaves(many.image)} == {5} and len(many) == 5
 
 
+def cost(function, *args) -> int:
+    """FLOPs of its products (a compiler's count takes a loop's body once)."""
+    return flops.count(jax.make_jaxpr(function)(*args)).total()
+
+
 @pytest.mark.parametrize("family", ["inr_gan", "cips", "paper"])
 def test_points_cost_what_they_cost(family):
     """At published size one point takes under 1% of the grid's FLOPs, n points n times one."""
     params = abstract_params(generator.FAMILIES[family]())
 
-    def cost(evaluate, *args):
-        return jax.jit(evaluate).lower(params, *args).cost_analysis()["flops"]
-
     def points(n):
-        return cost(inr.points, jax.ShapeDtypeStruct((n, 2), jnp.float32))
+        return cost(inr.points, params, jax.ShapeDtypeStruct((n, 2), jnp.float32))
 
-    weights = cost(lambda p: jax.vmap(inr.weights, (p.axes,))(p))
-    assert points(1) < 0.01 * cost(inr.grid)
+    weights = cost(lambda p: jax.vmap(inr.weights, (p.axes,))(p), params)
+    assert points(1) < 0.01 * cost(inr.grid, params)
     assert points(65) - weights == pytest.approx(65 * (points(1) - weights), rel=0.01)
 
 
@@ -211,8 +241,7 @@ def test_multiply_first_equals_the_plain_form(upsampling, size):
 def test_multiply_first_is_the_form_that_runs():
     """At 256x256 the plain form needs 30.2 GFLOP per image, multiply-first 22.1."""
     params = abstract_params(generator.inr_gan())
-    counted = jax.jit(inr.grid).lower(params).cost_analysis()["flops"]
-    assert 21.5e9 < counted < 23.5e9
+    assert 21.5e9 < cost(inr.grid, params) < 22.1e9
 
 
 def test_bfloat16_features_stay_near_float32():

@@ -13,7 +13,7 @@ from tiny import tiny_model
 
 from inr_gan_jax.model import Model
 from inr_gan_jax.models import inr
-from inr_gan_jax.render import region
+from inr_gan_jax.render import between, region
 from inr_gan_jax.render.between import SPACES, Between, lerp, slerp
 
 FAMILIES = (
@@ -47,7 +47,7 @@ def conditional() -> Model:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_materialised_networks_are_the_same_networks(name):
     params = params_of(name)
-    made = jax.jit(inr.materialize)(params)
+    made = jax.jit(between.materialize)(params)
     assert {layer.modulation for b in made.spec.blocks for layer in b.modulated} == {"full"}
     assert relative(jax.jit(inr.grid)(made), jax.jit(inr.grid)(params)) < 1e-5
     batched = [w for k, w in jax.tree_util.tree_leaves_with_path(made.image) if "weight" in str(k)]
@@ -59,7 +59,7 @@ def test_materialised_networks_are_the_same_networks(name):
 def test_blended_networks_have_blended_weights(name):
     """Interpolation is linear in effective weights; in the factors it would not be."""
     params = params_of(name)
-    made = jax.jit(inr.materialize)(params)
+    made = jax.jit(between.materialize)(params)
     part = dataclasses.replace(made, image=lerp(made[0].image, made[1].image, 0.25))
     weights = jax.jit(inr.weights)
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, *(weights(params[k]) for k in (0, 1)))

@@ -14,6 +14,7 @@ from models.test_inr import random_params, size_config
 import inr_gan_jax
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
+from inr_gan_jax.render import between
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.render.inr_file import KEY, open_image, open_images, save_images
 
@@ -43,7 +44,7 @@ def test_what_is_opened_is_what_was_saved(name, tmp_path):
 
 def test_networks_of_their_own_weights(params, tmp_path):
     """Blends of effective weights are images like others."""
-    made = inr.materialize(params)
+    made = between.materialize(params)
     save_images(tmp_path / "x.inr", made)
     assert_equal(open_images(tmp_path / "x.inr"), made)
 
