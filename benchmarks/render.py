@@ -1,25 +1,14 @@
 """Rendering: what a view of a part, or of a low resolution, costs beside the full image."""
 
+import itertools
+
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
+from benchmarks.networks import random_image
 from benchmarks.timing import medians
-from inr_gan_jax.models import generator
-from inr_gan_jax.models.inr import InrParams
-from inr_gan_jax.render.image import ContinuousImage
-
-
-def random_image(family: str) -> ContinuousImage:
-    """A published architecture with random parameters: speed does not depend on their values."""
-    config = generator.FAMILIES[family]()
-    module = nnx.eval_shape(lambda: generator.Generator(config, rngs=nnx.Rngs(0)))
-    ws = jax.ShapeDtypeStruct((1, module.num_styles, config.w_dim), jnp.float32)
-    shapes: InrParams = jax.eval_shape(lambda m, ws: m.inr_params(ws), module, ws)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda s: jnp.asarray(rng.standard_normal(s.shape), jnp.float32), shapes)
-    return ContinuousImage(params[0])
+from inr_gan_jax.doctor import flops
+from inr_gan_jax.render.image import TILE
+from inr_gan_jax.render.region import render_region
 
 
 def rows() -> list[dict]:
@@ -41,4 +30,31 @@ def rows() -> list[dict]:
                 "detail": f"{seconds['full']:.3f} s / {seconds['view']:.3f} s",
             }
         )
-    return found
+    return [*found, _tiled()]
+
+
+def _tiled() -> dict:
+    """FLOP rates of 4096x4096 in tiles (two rows of them) and of the native image."""
+    image, side = random_image("inr_gan"), 4096
+    count = 2 * side // TILE
+    view = {"superres_from": 1}
+
+    def tiles():
+        return [pixels for *_, pixels in itertools.islice(image.tiles(side, side, **view), count)]
+
+    def flop(side, pixels, **options):
+        (rows, *_), (columns, *_) = image._axis_tiles(image.view(side, side, **options), pixels)
+        part = jax.make_jaxpr(lambda p: render_region(p, rows, columns, None))(image.params)
+        return flops.count(part).total()
+
+    seconds = medians({"tiles": tiles, "native": lambda: image.render(256, 256)}, 3)
+    rates = {
+        "tiles": count * flop(side, TILE, **view) / seconds["tiles"] / 1e9,
+        "native": flop(256, 256) / seconds["native"] / 1e9,
+    }
+    return {
+        "what": "INR-GAN at 4096x4096 in tiles / native, GFLOP/s (superres_from=1, density 16)",
+        "ratio": rates["tiles"] / rates["native"],
+        "detail": f"{rates['tiles']:.0f} / {rates['native']:.0f}; {count / seconds['tiles']:.2f} "
+        f"tiles of {TILE}x{TILE} a second",
+    }

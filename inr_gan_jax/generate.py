@@ -34,6 +34,9 @@ CLASS = flags.DEFINE_integer(
 FORMAT = flags.DEFINE_enum(
     "format", "png", ["png", "npy"], "png: a file each; npy: float32 [n, H, W, C], unclipped."
 )
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Of features: bfloat16 is quicker on AMX and GPUs."
+)
 BATCH = flags.DEFINE_integer("batch_size", 16, "Images at a time.", lower_bound=1)
 
 SIZE = flags.DEFINE_string("size", None, "Pixels, WIDTHxHEIGHT; default: the training size.")
@@ -93,7 +96,7 @@ def main(_) -> None:
     from inr_gan_jax.model import load
 
     use_compilation_cache()
-    model = load(CHECKPOINT.value)
+    model = load(CHECKPOINT.value, dtype=DTYPE.value)
     if seeds is None:
         z, name = _read_latents(LATENTS.value, model.config.model.z_dim), "latent"
         seeds = list(range(len(z)))

@@ -211,6 +211,9 @@ def test_generated_files(run, generated, tmp_path):
     made = generated(latents=str(tmp_path / "z.npy"), class_index="3")
     assert [p.name for p in sorted(made.iterdir())] == [f"latent{k:04d}.png" for k in range(4)]
 
+    rounded = np.load(generated(seeds="0-2,7", dtype="bfloat16", format="npy") / "images.npy")
+    assert 0 < np.abs(rounded - expected).max() < 2e-2 * np.ptp(expected)
+
     flat = generated(seeds="0-3", truncation="0", class_index="3", format="npy")
     average = np.load(flat / "images.npy")  # every class has its own
     np.testing.assert_allclose(average, average[:1].repeat(4, 0), atol=1e-6)

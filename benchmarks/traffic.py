@@ -1,0 +1,56 @@
+"""What a generator's forward pass moves through a TPU's memory, compiled for one that is not here.
+
+Needs libtpu (`pip install -c constraints.txt -e .[tpu]`), and is run where it is named only. Bytes
+of both programs are counted by doctor.traffic; of the kernels also as the compiler counts them
+(which takes a loop's body once and what stays in vector memory as traffic): there are no loops.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from benchmarks.networks import configured
+from inr_gan_jax.doctor.topology import tpu_devices
+from inr_gan_jax.doctor.traffic import traffic
+from inr_gan_jax.kernels.grid import grid as kernels
+from inr_gan_jax.models import inr
+from inr_gan_jax.models.networks import networks_of
+
+IMAGES = 16
+
+
+def rows() -> list[dict]:
+    """INR-GAN 256, batch 16, bfloat16: bytes of plain XLA over those of the fused kernels."""
+    found = []
+    for topology in ("v5e:2x2", "v6e:2x2"):
+        plain, fused = (compiled(topology, grid) for grid in (inr.grid, kernels))
+        moved = [traffic(one.as_text()).bytes / IMAGES / 1e6 for one in (plain, fused)]
+        counted = fused.cost_analysis()["bytes accessed"] / IMAGES / 1e6
+        memory = [one.memory_analysis().temp_size_in_bytes / 2**20 for one in (plain, fused)]
+        found.append(
+            {
+                "what": f"INR-GAN 256, {topology[:3]}, batch {IMAGES}: bytes of XLA / of kernels",
+                "ratio": moved[0] / moved[1],
+                "detail": f"{moved[0]:.0f} / {moved[1]:.0f} MB per image (kernels: "
+                f"{counted:.0f} by the compiler's count); temporary memory "
+                f"{memory[0]:.0f} / {memory[1]:.0f} MiB",
+            }
+        )
+    return found
+
+
+def compiled(topology: str, grid):
+    """Styles -> images on one chip; `grid` evaluates the coordinate networks."""
+    config = configured("inr_gan")
+    networks = networks_of(config.model, config.discriminator)
+    sharding = SingleDeviceSharding(tpu_devices(topology)[0])
+    ws = jax.ShapeDtypeStruct((IMAGES, networks.num_styles, config.model.w_dim), jnp.float32)
+    shapes = (*jax.eval_shape(networks.init_generator, jax.random.key(0)), ws)
+    arrays = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes
+    )
+
+    def make(params, buffers, ws):
+        return networks.generator(params, buffers).image(ws, dtype=jnp.bfloat16, grid=grid)
+
+    return jax.jit(make).lower(*arrays).compile()

@@ -1,0 +1,51 @@
+"""The benchmarks count what they say that they count. What they measure is no matter of tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import NAMED, SUITES
+from benchmarks.inference import BATCH, products
+from benchmarks.networks import configured
+from inr_gan_jax.models.networks import networks_of
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_bound_holds_all_products_of_the_model():
+    """22.1 GFLOP an image is what the project always counts; heads multiply each weight once."""
+    config = configured("inr_gan")
+    networks = networks_of(config.model, config.discriminator)
+
+    def emit(key):
+        arrays = networks.init_generator(key)
+        ws = jnp.zeros((BATCH, networks.num_styles, config.model.w_dim))
+        return networks.generator(*arrays).inr_params(ws), arrays[0]["hypernet"]
+
+    params, heads = jax.eval_shape(emit, jax.random.key(0))
+    counted = products(params, config.model.w_dim)
+    weights = [
+        leaf.size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(heads)
+        if [key.key for key in path][-2:] == ["affine", "weight"]
+    ]
+    flop = {"head": 0, "each": 0, "common": 0}
+    for (outputs, inputs, positions, kind), times in counted.items():
+        flop[kind] += 2 * outputs * inputs * positions * times
+    per_image = flop["each"] + flop["common"]
+    assert 21.5e9 < per_image < 22.1e9
+    assert flop["head"] / BATCH == 2 * sum(weights) > 1e8
+
+
+def test_every_suite_is_there():
+    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in (*SUITES, *NAMED))
+
+
+def test_mistakes_are_told_in_one_line():
+    command = [sys.executable, "-m", "benchmarks.run", "--suite=infrence"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and 'did you mean "inference"' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
