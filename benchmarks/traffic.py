@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks.networks import configured
-from inr_gan_jax.doctor.topology import tpu_devices
+from inr_gan_jax.doctor.topology import devices
 from inr_gan_jax.doctor.traffic import traffic
 from inr_gan_jax.kernels.grid import grid as kernels
 from inr_gan_jax.models import inr
@@ -43,7 +43,7 @@ def compiled(topology: str, grid):
     """Styles -> images on one chip; `grid` evaluates the coordinate networks."""
     config = configured("inr_gan")
     networks = networks_of(config.model, config.discriminator)
-    sharding = SingleDeviceSharding(tpu_devices(topology)[0])
+    sharding = SingleDeviceSharding(devices(topology)[0])
     ws = jax.ShapeDtypeStruct((IMAGES, networks.num_styles, config.model.w_dim), jnp.float32)
     shapes = (*jax.eval_shape(networks.init_generator, jax.random.key(0)), ws)
     arrays = jax.tree.map(

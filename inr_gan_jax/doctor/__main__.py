@@ -10,8 +10,9 @@ compiles the training steps for the devices at hand and tells what they cost.
 
     python -m inr_gan_jax.doctor --config=configs/ffhq_1024.py --topology=v5e:4x4
 
-does so for TPUs that are not here (v4, v5e, v5p, v6e), where libtpu is installed; minutes on a few
-cores. Where training does not fit, it compiles on until it does and prints the flags to use.
+does so for TPUs that are not here (v4, v5e, v5p, v6e), where libtpu is installed, and for GPUs
+(h100:8, h200:8), where jax's CUDA plugin is; minutes on a few cores. Where training does not fit,
+it compiles on until it does and prints the flags to use.
 --json=FILE writes the same numbers.
 """
 
@@ -24,7 +25,9 @@ from etils import epath
 from inr_gan_jax import main as training
 from inr_gan_jax.errors import UserError, run
 
-TOPOLOGY = flags.DEFINE_string("topology", None, "TPUs to compile for, such as v5e:4x4.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "TPUs or GPUs to compile for, such as v5e:4x4 or h100:8."
+)
 JSON = flags.DEFINE_string("json", None, "A file to write the numbers to.")
 flags.declare_key_flag("config")
 
@@ -83,7 +86,7 @@ def _job():
 
     config, counts = configs.parse(training.CONFIG.value), ()
     if TOPOLOGY.value is not None:
-        found = topology.tpu_devices(TOPOLOGY.value)
+        found = topology.devices(TOPOLOGY.value)
     else:
         devices.use_compilation_cache()
         found = jax.devices()

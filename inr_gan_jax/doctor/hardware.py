@@ -53,7 +53,11 @@ UNKNOWN = Hardware(0, 0, 0, 0, 0)
 
 
 def hardware(device: jax.Device) -> Hardware:
-    """What a device can do; the memory of one at hand is what jax may use of it."""
+    """What a device can do; its memory is what jax may use of it."""
     known = KINDS.get(device.device_kind, UNKNOWN)
-    told = device.memory_stats() if device in jax.local_devices() else None
-    return dataclasses.replace(known, memory=told["bytes_limit"]) if told else known
+    if device in jax.local_devices():
+        told = device.memory_stats()
+        return dataclasses.replace(known, memory=told["bytes_limit"]) if told else known
+    if device.platform in ("gpu", "cuda"):  # XLA_PYTHON_CLIENT_MEM_FRACTION
+        known = dataclasses.replace(known, memory=0.75 * known.memory)
+    return known

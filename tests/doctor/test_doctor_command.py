@@ -72,8 +72,11 @@ def test_mistakes_are_one_line(tmp_path):
 @pytest.mark.parametrize(
     "name, told",
     [
-        ("v5x:4x4", "like v5e:4x4 or v5p:2x2x2, of v4, v5e, v5p, v6e; did you mean"),
-        ("4x4", "must be a kind and its chips, like v5e:4x4 or v5p:2x2x2"),
+        ("v5x:4x4", "v5p:2x2x2 or h100:8, of v4, v5e, v5p, v6e, h100, h200; did you mean"),
+        ("4x4", "must be a kind and its chips, like v5e:4x4, v5p:2x2x2 or h100:8"),
+        ("h100:0", "must be a kind and 1 to 8 GPUs, like h100:8"),
+        ("h200:4x2", "must be a kind and 1 to 8 GPUs, like h200:8"),
+        ("h100:8", "needs the compiler for NVIDIA GPUs: pip install"),
         ("v5e", "must be a kind and its chips"),
         ("v5e:16", "must be a kind and its chips"),
         ("v5e:0x4", "must be a kind and its chips"),
@@ -83,10 +86,10 @@ def test_mistakes_are_one_line(tmp_path):
         ),
     ],
 )
-def test_slices_that_cannot_be(name, told, monkeypatch):
+def test_topologies_that_cannot_be(name, told, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
-        topology.tpu_devices(name)
+        topology.devices(name)
     assert f"--topology={name} " in str(caught.value) and told in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from inr_gan_jax.config import base, parse
-from inr_gan_jax.doctor.topology import tpu_devices
+from inr_gan_jax.doctor.topology import devices
 from inr_gan_jax.kernels import block
 from inr_gan_jax.kernels.grid import grid
 from inr_gan_jax.models.networks import networks_of
@@ -21,7 +21,7 @@ def generator(family: str, topology: str, images: int):
     config.data.source = "digits"
     config = parse(config)
     networks = networks_of(config.model, config.discriminator)
-    sharding = SingleDeviceSharding(tpu_devices(topology)[0])
+    sharding = SingleDeviceSharding(devices(topology)[0])
     shapes = jax.eval_shape(networks.init_generator, jax.random.key(0))
     ws = jax.ShapeDtypeStruct((images, networks.num_styles, config.model.w_dim), jnp.float32)
     arrays = jax.tree.map(
