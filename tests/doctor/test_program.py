@@ -257,7 +257,7 @@ def test_a_batch_that_cannot_be_shared():
 
 def test_memory_of_a_device_at_hand_is_what_jax_may_use(monkeypatch):
     class Device:
-        device_kind = "NVIDIA H200"
+        device_kind, platform = "NVIDIA H200", "gpu"
 
         def memory_stats(self):
             return {"bytes_limit": 100}
@@ -265,6 +265,9 @@ def test_memory_of_a_device_at_hand_is_what_jax_may_use(monkeypatch):
     here, elsewhere = Device(), Device()
     monkeypatch.setattr(jax, "local_devices", lambda: [here])
     assert hardware(here) == dataclasses.replace(KINDS["NVIDIA H200"], memory=100)
-    assert hardware(elsewhere) == KINDS["NVIDIA H200"]
-    Device.device_kind = "NVIDIA Z9"
+    most = 0.75 * KINDS["NVIDIA H200"].memory  # jax's default part of it
+    assert hardware(elsewhere) == dataclasses.replace(KINDS["NVIDIA H200"], memory=most)
+    Device.device_kind, Device.platform = "TPU v4", "tpu"
+    assert hardware(elsewhere) == KINDS["TPU v4"]
+    Device.device_kind = "TPU Z9"
     assert hardware(elsewhere) == UNKNOWN
