@@ -153,7 +153,7 @@ def test_peaks_are_those_of_the_compiler():
 
     for kind, cores in (("TPU v4", 2), ("TPU v5 lite", 1), ("TPU v5", 2)):
         version = tpu_info.chip_version_from_device_kind(kind)
-        theirs, ours = tpu_info._get_tpu_info_impl(version, cores), KINDS[kind]
+        theirs, ours = tpu_info.get_tpu_info_for_chip(version, cores), KINDS[kind]
         assert ours.bf16 == pytest.approx(theirs.bf16_ops_per_second * cores, rel=0.01)
         # Cycles per second: two operations of 128 x 128 cells in each matrix unit.
         assert ours.bf16 == pytest.approx(ours.clock * 2 * 128**2 * theirs.num_mxus * cores, 0.01)

@@ -190,8 +190,8 @@ def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, mo
     monkeypatch.setattr(devices, "quicker_dtype", lambda: "float32")
 
     def used(folder, config=config):
-        with opened(epath.Path(tmp_path / folder), config, source) as (dtype, _):
-            return dtype
+        with opened(epath.Path(tmp_path / folder), config, source) as (means, _):
+            return means.dtype
 
     assert used("slow") == "float32"
     monkeypatch.setattr(devices, "quicker_dtype", lambda: "bfloat16")
