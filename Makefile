@@ -30,10 +30,10 @@ test-cloud: $(STAMP)  ## train in gs://, on an emulator of Google's storage (ins
 	    -e .[gcs] gcp-storage-emulator==2026.7.19
 	$(VENV)/bin/python -m pytest -m cloud -n 0 $(ARGS)
 
-test-tpu:  ## compile training for 4 to 256 TPU chips, without any (installs libtpu; hours on 2 cores)
+test-tpu:  ## compile training and kernels for 4 to 256 TPU chips, without any (libtpu; 2 hours on 2 cores)
 	@$(MAKE) --no-print-directory VENV=.venv-tpu .venv-tpu/installed
 	.venv-tpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt 'jax[tpu]'
-	.venv-tpu/bin/python -m pytest -m tpu $(ARGS)
+	.venv-tpu/bin/python -m pytest -m tpu -n 0 $(ARGS)
 
 test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian, as root)
 	apt-get update -qq
