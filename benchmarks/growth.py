@@ -63,17 +63,18 @@ class Growth:
         time, work = (self.power(values)[0] for values in (self.seconds, self.gflop))
         seconds = ", ".join(f"{value:.3g}" for value in self.seconds)
         return {
-            "what": f"{self.what}, {last} / {first}: seconds per image over work",
+            "what": f"{self.what}, {last} / {first}: time over work",
             "ratio": self.beyond_work(),
-            "detail": f"{seconds} s; time ~ {self.counted}^{time:.2f}, work ~ ^{work:.2f}; "
-            f"worst from {self.names[i]} to {self.names[j]}: {self.beyond_work(i, j):.2f}",
+            "detail": f"{seconds} s per image; time ~ {self.counted}^{time:.2f}, "
+            f"work ~ ^{work:z.2f}; worst from {self.names[i]} to {self.names[j]}: "
+            f"{self.beyond_work(i, j):.2f}",
         }
 
 
-def forward(network: tuple, images: int) -> tuple[Callable[[], jax.Array], float]:
-    """(styles -> that many images, spread over all devices; GFLOP of one image)."""
+def forward(network: tuple, images: int, devices: Sequence[jax.Device] | None = None) -> tuple:
+    """(a call that makes so many images, spread over the devices: default one; GFLOP of each)."""
     networks, *arrays = network
-    mesh = make_mesh()
+    mesh = make_mesh(devices or jax.devices()[:1])
     shape = (images, networks.num_styles, networks.generator_config.w_dim)
     ws = jax.device_put(random_like(jax.ShapeDtypeStruct(shape, jnp.float32)), over_batch(mesh))
     arrays = jax.device_put(arrays, replicated(mesh))
@@ -112,7 +113,7 @@ def over_resolutions() -> Growth:
 
 @functools.cache
 def _spread() -> tuple[Callable[[], jax.Array], float]:
-    return forward(network_of(SMALL), SPREAD)
+    return forward(network_of(SMALL), SPREAD, jax.devices())
 
 
 def _run_spread() -> float:
@@ -139,7 +140,14 @@ def over_devices() -> Growth:
         seconds = medians(cases, 5)
     names = [str(count) for count in DEVICES]
     each = [value / SPREAD for value in seconds.values()]
-    return Growth(f"{SPREAD} images, host devices", "devices", DEVICES, names, each, gflop)
+    return Growth(
+        f"{SPREAD} images of {SMALL}x{SMALL} on host devices",
+        "devices",
+        DEVICES,
+        names,
+        each,
+        gflop,
+    )
 
 
 def rows() -> list[dict]:

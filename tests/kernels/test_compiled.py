@@ -15,6 +15,18 @@ pytestmark = pytest.mark.tpu
 IMAGES = 16
 
 
+@pytest.fixture(autouse=True)
+def as_users_compile():
+    """All other tests want exact products, and programs soon."""
+    changes = {"jax_disable_most_optimizations": False, "jax_default_matmul_precision": None}
+    before = {name: getattr(jax.config, name) for name in changes}
+    for name, value in changes.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 def generator(family: str, topology: str, images: int):
     """(params, buffers, ws) -> images by kernels, and the shapes of what it takes, on one chip."""
     config = base(family)
