@@ -18,13 +18,11 @@ IMAGES = 16
 @pytest.fixture(autouse=True)
 def as_users_compile():
     """All other tests want exact products, and programs soon."""
-    changes = {"jax_disable_most_optimizations": False, "jax_default_matmul_precision": None}
-    before = {name: getattr(jax.config, name) for name in changes}
-    for name, value in changes.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    for quick, precision in ((False, None), (True, "highest")):
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.config.update("jax_default_matmul_precision", precision)
+        if not quick:
+            yield
 
 
 def generator(family: str, topology: str, images: int):
