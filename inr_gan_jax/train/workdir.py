@@ -86,15 +86,17 @@ def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) ->
     lease.take()
     record["config"] = configs.to_plain(config)
     _write_record(path, record)
-    before = dict(record)  # what is measured is so once: a run that goes on computes as before
+    before = json.dumps(record)  # what was measured stays: a run that goes on computes as before
     dtype = config.train.dtype
     if dtype == "bfloat16" and jax.default_backend() == "cpu":
         dtype = record["cpu_dtype"] = record.get("cpu_dtype") or devices.quicker_dtype()
-    if config.kernels != "auto":
-        kernels = choice.choose(config, dtype)
+    if config.kernels == "auto" and jax.default_backend() == "tpu":
+        of_kind = record.setdefault("kernels", {})
+        kind = jax.devices()[0].device_kind
+        kernels = of_kind[kind] = of_kind.get(kind) or choice.choose(config, dtype)
     else:
-        kernels = record["kernels"] = record.get("kernels") or choice.choose(config, dtype)
-    if record != before:
+        kernels = choice.choose(config, dtype)
+    if json.dumps(record) != before:
         _write_record(path, record)
     return Means(dtype, *kernels)
 

@@ -15,6 +15,7 @@ from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.kernels import choice
 from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.train import loop
 from inr_gan_jax.train.health import Health
@@ -182,6 +183,23 @@ def test_health_counts_iterations_in_a_row():
     assert seen([1, nan, np.inf, nan], 3)[1] and seen([1, nan, np.inf, nan, 1], 3)[0].since == 1
     health, _, looks = seen([1.0] * 9, 1, lag=2)
     assert looks == [False] * 7 and health.row == 0  # an iteration late by two each time
+
+
+def test_kernels_are_chosen_once_for_each_kind_of_tpu(source, tmp_path, monkeypatch):
+    """A run that goes on computes as it did before, and elsewhere as is best there."""
+    chosen = iter([("pallas", "so it is"), ("xla", "so it is there")])
+    monkeypatch.setattr(choice, "choose", lambda config, dtype: next(chosen))
+    kind = "TPU v5 lite"
+    monkeypatch.setattr(jax, "devices", lambda: [type("Device", (), {"device_kind": kind})])
+
+    def used() -> tuple:
+        with opened(epath.Path(tmp_path / "run"), tiny(), source) as (means, _):
+            return means.kernels, means.why
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert used() == used() == ("pallas", "so it is")
+    kind = "TPU v6 lite"
+    assert used() == used() == ("xla", "so it is there")
 
 
 def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, monkeypatch):
