@@ -38,8 +38,9 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         gain = self.lr_mult / self.weight.shape[1] ** 0.5
-        # The gain goes to the small side: a hypernetwork's weights outweigh its styles by far.
-        return (x * gain) @ self.weight[...].T + self.bias[...] * self.lr_mult
+        # The gain comes last: a hypernetwork's weights outweigh all else by far, and a single
+        # row that is scaled before is multiplied slowly on a CPU.
+        return x @ self.weight[...].T * gain + self.bias[...] * self.lr_mult
 
 
 def conv2d(x_bhwi, w_hwio, *, stride=1, padding=0) -> jax.Array:
