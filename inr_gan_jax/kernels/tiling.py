@@ -57,6 +57,7 @@ def tiling(block: Block, *, shared_embedding: bool) -> Tiling:
     """Strips that fit on chip, and that a TPU can address: whole tiles, or the whole level."""
     (height, width), factor = block.size, block.upsample
     widest = max(max(layer.outputs, layer.h, layer.e) for layer in block.layers)
+    widest = _padded(widest, LANES)  # narrow features lie in as many lanes
 
     def is_legal(rows: int) -> bool:
         below = rows // factor * (width // factor)

@@ -5,6 +5,7 @@ parameter of the paper's own generator as one flat vector. Both own the weights 
 share and return `InrParams`.
 """
 
+import itertools
 import math
 
 import jax
@@ -216,14 +217,15 @@ class FlatHypernet(nnx.Module):
         return ws_blw[:, 0] @ self.weight[...].T + self.bias[...]
 
     def __call__(self, ws_blw: jax.Array) -> InrParams:
-        flat_bp, image, start = self.flat(ws_blw), {}, 0
-        for path, shape, scale in self.layout():
-            size = math.prod(shape)
+        layout, image = self.layout(), {}
+        ends = itertools.accumulate(math.prod(shape) for _, shape, _ in layout)
+        # One split: the gradient is one concatenation, where that of slices is a sum of many pads.
+        pieces = jnp.split(self.flat(ws_blw), list(ends)[:-1], axis=-1)
+        for (path, shape, scale), piece_bp in zip(layout, pieces, strict=True):
             node = image
             for key in path[:-1]:
                 node = node.setdefault(key, {})
-            piece = flat_bp[:, start : start + size].reshape(-1, *shape)
+            piece = piece_bp.reshape(-1, *shape)
             node[path[-1]] = piece * scale if scale != 1 else piece
-            start += size
         shared = {block.name: getattr(self, block.name).shared(block) for block in self.spec.blocks}
         return InrParams(shared, image, self.spec)
