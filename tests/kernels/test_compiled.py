@@ -44,7 +44,7 @@ def generator(family: str, topology: str, images: int):
     return make, arrays
 
 
-def test_a_forward_pass_moves_a_quarter_of_what_plain_xla_does(monkeypatch):
+def test_a_forward_pass_moves_little(monkeypatch):
     """At most 250 MB per image, by the compiler's count of all else and the kernels' own."""
     counted = []
 
