@@ -27,7 +27,7 @@ class FmmHead(nnx.Module):
 
     def __init__(self, layer: Layer, w_dim: int, rank: int, rngs: nnx.Rngs):
         inputs = layer.h + layer.e
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (layer.outputs, inputs)))
+        self.weight = nnx.Param(rngs.normal((layer.outputs, inputs)))
         self.bias = nnx.Param(jnp.zeros((layer.outputs,)))
         self.affine = Dense(w_dim, rank * (inputs + layer.outputs), rngs=rngs)
         self.rank = rank
@@ -50,7 +50,7 @@ class StyleHead(nnx.Module):
 
     def __init__(self, layer: Layer, w_dim: int, rngs: nnx.Rngs):
         inputs = layer.h + layer.e
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (layer.outputs, inputs)))
+        self.weight = nnx.Param(rngs.normal((layer.outputs, inputs)))
         self.bias = nnx.Param(jnp.zeros((layer.outputs,)))
         self.affine = Dense(w_dim, inputs, rngs=rngs, bias=1.0)
         self.gain = 1.0 if layer.modulation == "style_demod" else inputs**-0.5
@@ -69,15 +69,16 @@ class EmbeddingHead(nnx.Module):
 
     def __init__(self, embedding: Embedding, size: tuple[int, int], w_dim: int, rngs: nnx.Rngs):
         def directions(n):
-            draw = jax.random.normal if embedding.distribution == "normal" else _uniform
-            return draw(rngs.params(), (n, 2)) * embedding.scale
+            is_normal = embedding.distribution == "normal"
+            drawn = rngs.normal((n, 2)) if is_normal else rngs.uniform((n, 2), minval=-1.0)
+            return drawn * embedding.scale
 
         if embedding.random:
             self.random = Buffer(directions(embedding.random))
         if embedding.shared:
             self.shared_basis = nnx.Param(directions(embedding.shared))
         if embedding.table:
-            self.table = nnx.Param(jax.random.normal(rngs.params(), (embedding.table, *size)))
+            self.table = nnx.Param(rngs.normal((embedding.table, *size)))
         if embedding.predicted:
             self.affine = Dense(w_dim, 3 * embedding.predicted, rngs=rngs)
         self.embedding = embedding
@@ -97,10 +98,6 @@ class EmbeddingHead(nnx.Module):
             "basis": m[:, : 2 * n].reshape(-1, n, 2) * self.embedding.scale,
             "phase": m[:, 2 * n :],
         }
-
-
-def _uniform(key, shape):
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 class BlockHeads(nnx.Module):
@@ -147,7 +144,7 @@ class SharedWeight(nnx.Module):
     """W_s of one FMM matrix of the paper's generator, N(0, gain^2)."""
 
     def __init__(self, outputs: int, inputs: int, gain: float, rngs: nnx.Rngs):
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (outputs, inputs)) * gain)
+        self.weight = nnx.Param(rngs.normal((outputs, inputs)) * gain)
 
 
 class SharedBlock(nnx.Module):
@@ -186,10 +183,8 @@ class FlatHypernet(nnx.Module):
             setattr(self, block.name, SharedBlock(block, rngs))
         outputs = sum(math.prod(shape) for _, shape, _ in self.layout())
         bound = w_dim**-0.5  # plain PyTorch default initialisation of a linear layer
-        self.weight = nnx.Param(
-            jax.random.uniform(rngs.params(), (outputs, w_dim), minval=-bound, maxval=bound)
-        )
-        bias = jax.random.uniform(rngs.params(), (outputs,), minval=-bound, maxval=bound)
+        self.weight = nnx.Param(rngs.uniform((outputs, w_dim), minval=-bound, maxval=bound))
+        bias = rngs.uniform((outputs,), minval=-bound, maxval=bound)
         self.bias = nnx.Param(bias * bound)
 
     def layout(self) -> list[tuple[tuple[str, ...], tuple[int, ...], float]]:

@@ -4,6 +4,8 @@ An equalised layer stores weights of unit variance and scales them at run time, 
 is the same relative size in every layer (Karras et al. 2018, section 4.1).
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +13,39 @@ from flax import nnx
 
 class Buffer(nnx.Variable):
     """A fixed array that belongs to a network and is saved with it, but is never trained."""
+
+
+class Draws:
+    """A network's random arrays, cut from one draw of each kind; modules take it as `nnx.Rngs`.
+
+    A compiler takes long for a hundred generators of random numbers. Without a `key` it gives zeros
+    and counts: how many normal and uniform numbers a network takes.
+    """
+
+    def __init__(self, key: jax.Array | None = None, counts: dict[str, int] | None = None):
+        self.taken = dict.fromkeys(("normal", "uniform"), 0)
+        if key is not None:
+            keys = dict(zip(self.taken, jax.random.split(key), strict=True))
+            drawn = {
+                kind: getattr(jax.random, kind)(keys[kind], (n,)) for kind, n in counts.items()
+            }
+            # Otherwise each array might draw all numbers again for itself.
+            self.drawn = jax.lax.optimization_barrier(drawn)
+
+    def normal(self, shape: tuple[int, ...]) -> jax.Array:
+        """N(0, 1)."""
+        return self._take("normal", shape)
+
+    def uniform(self, shape: tuple[int, ...], *, minval=0.0, maxval=1.0) -> jax.Array:
+        """U(minval, maxval)."""
+        return minval + (maxval - minval) * self._take("uniform", shape)
+
+    def _take(self, kind: str, shape: tuple[int, ...]) -> jax.Array:
+        start = self.taken[kind]
+        self.taken[kind] += math.prod(shape)
+        if not hasattr(self, "drawn"):
+            return jnp.zeros(shape)
+        return self.drawn[kind][start : self.taken[kind]].reshape(shape)
 
 
 def at_least_float32(dtype) -> jnp.dtype:
@@ -32,7 +67,7 @@ class Dense(nnx.Module):
     """Equalised affine map `[..., in] -> [..., out]`; weights are stored as `[out, in]`."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, lr_mult=1.0, bias=0.0):
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (outputs, inputs)) / lr_mult)
+        self.weight = nnx.Param(rngs.normal((outputs, inputs)) / lr_mult)
         self.bias = nnx.Param(jnp.full((outputs,), bias))
         self.lr_mult = lr_mult
 
@@ -58,7 +93,7 @@ class Conv(nnx.Module):
     """Equalised convolution, NHWC; weights `[k, k, in, out]`; the bias is optional."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, rngs: nnx.Rngs, bias=True):
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (kernel, kernel, inputs, outputs)))
+        self.weight = nnx.Param(rngs.normal((kernel, kernel, inputs, outputs)))
         if bias:
             self.bias = nnx.Param(jnp.zeros((outputs,)))
         self.has_bias = bias

@@ -41,7 +41,7 @@ class _Linear(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, residual: bool):
         def draw(shape):
-            return jax.random.uniform(rngs.params(), shape, minval=-1.0, maxval=1.0) / inputs**0.5
+            return rngs.uniform(shape, minval=-1.0) / inputs**0.5
 
         self.weight = nnx.Param(draw((outputs, inputs)))
         self.bias = nnx.Param(draw((outputs,)))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from inr_gan_jax.models.discriminator import Discriminator, DiscriminatorConfig
 from inr_gan_jax.models.generator import Generator, GeneratorConfig
-from inr_gan_jax.models.layers import Buffer
+from inr_gan_jax.models.layers import Buffer, Draws
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Networks:
 
     def init_generator(self, key: jax.Array) -> tuple[dict, dict]:
         """Fresh (parameters, buffers); call it under jit or eval_shape."""
-        return split(Generator(self.generator_config, rngs=nnx.Rngs(key)))[1:]
+        return split(_drawn(Generator, self.generator_config, key))[1:]
 
     def init_discriminator(self, key: jax.Array) -> dict:
         """Fresh parameters; call it under jit or eval_shape."""
-        return split(Discriminator(self.discriminator_config, rngs=nnx.Rngs(key)))[1]
+        return split(_drawn(Discriminator, self.discriminator_config, key))[1]
 
 
 def networks_of(generator: GeneratorConfig, discriminator: DiscriminatorConfig) -> Networks:
@@ -45,6 +45,12 @@ def networks_of(generator: GeneratorConfig, discriminator: DiscriminatorConfig) 
     g = nnx.eval_shape(lambda: Generator(generator, rngs=nnx.Rngs(0)))
     d = nnx.eval_shape(lambda: Discriminator(discriminator, rngs=nnx.Rngs(0)))
     return Networks(generator, discriminator, split(g)[0], split(d)[0], g.num_styles)
+
+
+def _drawn(module: type[nnx.Module], config, key: jax.Array) -> nnx.Module:
+    counted = Draws()
+    nnx.eval_shape(lambda: module(config, rngs=counted))
+    return module(config, rngs=Draws(key, counted.taken))
 
 
 def split(module: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:

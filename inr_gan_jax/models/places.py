@@ -30,8 +30,9 @@ class Place:
 
 def _upsample_nearest(x_cn: jax.Array, size: tuple[int, int], factor: int) -> jax.Array:
     (h, w), f = size, factor
-    x = x_cn.reshape(-1, h // f, 1, w // f, 1)
-    return jnp.broadcast_to(x, (x.shape[0], h // f, f, w // f, f)).reshape(-1, h * w)
+    # Columns, then rows: of both at once, a TPU's compiler makes arrays of `f` lanes for gradients.
+    x = jnp.broadcast_to(x_cn[..., None], (*x_cn.shape, f)).reshape(-1, h // f, 1, w)
+    return jnp.broadcast_to(x, (len(x), h // f, f, w)).reshape(-1, h * w)
 
 
 def _double_linear(x: jax.Array, axis: int) -> jax.Array:

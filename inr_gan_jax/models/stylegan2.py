@@ -49,10 +49,10 @@ class StyledConv(nnx.Module):
 
     def __init__(self, inputs, outputs, size, w_dim, *, upsample: bool, rngs: nnx.Rngs):
         self.affine = Dense(w_dim, inputs, rngs=rngs, bias=1.0)
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs, outputs)))
+        self.weight = nnx.Param(rngs.normal((3, 3, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros((outputs,)))
         self.noise_strength = nnx.Param(jnp.zeros(()))
-        self.noise = Buffer(jax.random.normal(rngs.params(), size))
+        self.noise = Buffer(rngs.normal(size))
         self.upsample = upsample
 
     def __call__(self, x, w_bw, noise_keys, salt) -> jax.Array:
@@ -70,7 +70,7 @@ class ToRgb(nnx.Module):
 
     def __init__(self, inputs, outputs, w_dim, *, rngs: nnx.Rngs):
         self.affine = Dense(w_dim, inputs, rngs=rngs, bias=1.0)
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), (inputs, outputs)))
+        self.weight = nnx.Param(rngs.normal((inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros((outputs,)))
 
     def __call__(self, x_bhwi, w_bw) -> jax.Array:
@@ -89,7 +89,7 @@ class SynthesisBlock(nnx.Module):
             return StyledConv(channels, outputs, size, config.w_dim, upsample=upsample, rngs=rngs)
 
         if not inputs:
-            self.constant = nnx.Param(jax.random.normal(rngs.params(), (*size, outputs)))
+            self.constant = nnx.Param(rngs.normal((*size, outputs)))
         else:
             self.conv0 = conv(inputs, True)
         for i in range(1, 2 + extra):
