@@ -95,7 +95,7 @@ def sources(folder: Path, count: int, size: int) -> dict[str, Source]:
     shape = {"height": size, "width": size, "channels": 3, "labels": False}
     return {
         "zip of PNG": open_source(str(plain), **shape),
-        "zip by data.prepare": open_source(str(prepared), **shape),
+        "raw zip (data.prepare)": open_source(str(prepared), **shape),
         "TFDS array records": open_source("tfds:photos", data_dir=str(folder), **shape),
     }
 

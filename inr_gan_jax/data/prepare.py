@@ -3,8 +3,9 @@
     python -m inr_gan_jax.data.prepare --source=photos --dest=photos256.zip \\
         --width=256 --height=256 --crop=center
 
-The zip holds uncompressed PNGs and a `dataset.json` with the labels and a
-record of how it was made. The same input gives the same bytes. FID depends on the filter.
+The zip holds BMPs, whose pixels are read as they lie there (with transparency: uncompressed PNGs),
+and a `dataset.json` with the labels and a record of how it was made. The same input gives the same
+bytes. FID depends on the filter.
 """
 
 import collections
@@ -36,6 +37,8 @@ from inr_gan_jax.errors import UserError, run
 CROPS = ("none", "center", "center-wide")
 LABELS = ("auto", "none", "folders")
 
+# Decoding is what limits reading, and of BMP it is a copy; but Pillow reads no alpha from it.
+_FORMATS = {1: "bmp", 3: "bmp", 4: "png"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The earliest time that a zip can state.
 
 
@@ -140,10 +143,10 @@ def prepare(
         "versions": {"pillow": PIL.__version__},
     }
     partial = target.parent / f"{target.name}.partial"
-    pngs = _in_order(_Encode(store, fit, strict), count, workers)
+    files = _in_order(_Encode(store, fit, strict), count, workers)
     try:
-        with contextlib.closing(pngs), partial.open("wb") as file:
-            bar = tqdm(pngs, f"writing {target.name}", count, disable=not progress)
+        with contextlib.closing(files), partial.open("wb") as file:
+            bar = tqdm(files, f"writing {target.name}", count, disable=not progress)
             _write(file, bar, classes, record)
         partial.replace(target)
     except OSError as error:
@@ -153,14 +156,14 @@ def prepare(
     return record
 
 
-def _write(file: BinaryIO, pngs: Iterable[bytes], classes: list[int] | None, record: dict) -> None:
+def _write(file: BinaryIO, files: Iterable[bytes], classes: list[int] | None, record: dict) -> None:
     """Writes the zip, and the hash of its images into the record."""
-    names, digests = [], hashlib.sha256()
+    names, digests, suffix = [], hashlib.sha256(), _FORMATS[record["channels"]]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for index, png in enumerate(pngs):
-            names.append(f"{index // 1000:05d}/img{index:08d}.png")
-            digests.update(hashlib.sha256(png).digest())
-            _add(archive, names[-1], png)
+        for index, data in enumerate(files):
+            names.append(f"{index // 1000:05d}/img{index:08d}.{suffix}")
+            digests.update(hashlib.sha256(data).digest())
+            _add(archive, names[-1], data)
         record["sha256"] = digests.hexdigest()
         pairs = classes and [list(pair) for pair in zip(names, classes, strict=False)]
         about = json.dumps({"labels": pairs, "prepared": record})
@@ -168,7 +171,7 @@ def _write(file: BinaryIO, pngs: Iterable[bytes], classes: list[int] | None, rec
 
 
 class _Encode:
-    """Image number -> the bytes of its PNG. Picklable, for worker processes."""
+    """Image number -> the bytes of its file. Picklable, for worker processes."""
 
     def __init__(self, store: Store, fit: Fit, strict: bool):
         self._store, self._fit, self._strict = store, fit, strict
@@ -182,8 +185,7 @@ class _Encode:
                 f"{images.MODES[self._fit.channels]}: choose with --channels=1, 3 or 4"
             )
         buffer = io.BytesIO()
-        # Uncompressed: half as large again but read twice as fast, and training waits for reading.
-        self._fit(image, where).save(buffer, "PNG", compress_level=0)
+        self._fit(image, where).save(buffer, _FORMATS[self._fit.channels], compress_level=0)
         return buffer.getvalue()
 
 

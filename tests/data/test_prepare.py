@@ -42,7 +42,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 def contents(path) -> tuple[dict, list[bytes]]:
     with zipfile.ZipFile(path) as archive:
         about = json.loads(archive.read("dataset.json"))
-        return about, [archive.read(n) for n in archive.namelist() if n.endswith(".png")]
+        return about, [archive.read(n) for n in archive.namelist() if n != "dataset.json"]
 
 
 def refused(source, dest, fit=FIT, **options) -> str:
@@ -70,9 +70,9 @@ def test_end_to_end(make_folder, tmp_path):
         np.testing.assert_array_equal(image, np.asarray(expected))
         assert label == LABELS[index][1]
 
-    about, pngs = contents(dest)
-    assert [name for name, _ in about["labels"]][4] == "00000/img00000004.png"
-    digest = hashlib.sha256(b"".join(hashlib.sha256(png).digest() for png in pngs)).hexdigest()
+    about, files = contents(dest)
+    assert [name for name, _ in about["labels"]][4] == "00000/img00000004.bmp"
+    digest = hashlib.sha256(b"".join(hashlib.sha256(file).digest() for file in files)).hexdigest()
     versions = about["prepared"].pop("versions")
     assert versions == {"pillow": PIL.__version__}
     assert about["prepared"] == {
@@ -187,6 +187,15 @@ def test_channels_are_converted():
     assert alpha(rgba, "").getpixel((1, 1)) == (200, 0, 0, 0)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_every_value_of_every_channel_survives(make_folder, tmp_path, channels):
+    folder, dest = make_folder(size=(8, 7), channels=channels), tmp_path / "x.zip"
+    prepare(str(folder), str(dest), Fit(8, 7), progress=False)
+    made = open_source(str(dest), height=8, width=7, channels=channels, labels=False)
+    for index in range(5):
+        np.testing.assert_array_equal(made[index][0], pixels(index, 8, 7, channels))
+
+
 def test_rotated_photographs_are_set_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # Turn by 90 degrees clockwise to see it upright.
@@ -238,7 +247,7 @@ def test_a_prepared_zip_that_was_changed_is_refused(make_folder, tmp_path):
     prepare(str(make_folder()), str(dest), FIT, progress=False)
     with pytest.raises(UserError, match="x.zip are 6x6, but the model's are 8x8"):
         open_source(str(dest), height=8, width=8, channels=3, labels=False)
-    with pytest.raises(UserError, match="img00000000.png is RGB, but the model has 1 channel "):
+    with pytest.raises(UserError, match="img00000000.bmp is RGB, but the model has 1 channel "):
         open_source(str(dest), height=6, width=6, channels=1, labels=False)
     with pytest.raises(UserError, match="x.zip has no labels, but"):
         open_source(str(dest), height=6, width=6, channels=3, labels=True)
