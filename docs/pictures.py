@@ -23,7 +23,7 @@ def main() -> None:
     grid.resize((grid.width * 3, grid.height * 3), Image.Resampling.NEAREST).save(
         DOCS / "digits.png"
     )
-    image = inr_gan_jax.load(RUN).image(7, classes=3)
+    image = inr_gan_jax.load(RUN).image(9, classes=3)
     views = [
         {"superres_from": 2},
         {},
