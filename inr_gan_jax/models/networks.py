@@ -42,8 +42,8 @@ class Networks:
 
 def networks_of(generator: GeneratorConfig, discriminator: DiscriminatorConfig) -> Networks:
     """The networks of a configuration, without making any array; ValueError if there are none."""
-    g = nnx.eval_shape(lambda: Generator(generator, rngs=nnx.Rngs(0)))
-    d = nnx.eval_shape(lambda: Discriminator(discriminator, rngs=nnx.Rngs(0)))
+    g = nnx.eval_shape(lambda: Generator(generator, rngs=Draws()))
+    d = nnx.eval_shape(lambda: Discriminator(discriminator, rngs=Draws()))
     return Networks(generator, discriminator, split(g)[0], split(d)[0], g.num_styles)
 
 
