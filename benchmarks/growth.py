@@ -26,7 +26,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from benchmarks.networks import random_like, random_networks
 from benchmarks.timing import medians
 from inr_gan_jax.doctor import flops
-from inr_gan_jax.sharding import make_mesh, over_batch, replicated
+from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
 
 PICTURE = Path(__file__).parent.parent / "docs" / "growth.png"
 BATCHES, SIDES, DEVICES = (1, 2, 4, 8, 16, 32, 64), (128, 256, 512, 1024), (1, 2, 4, 8)

@@ -18,7 +18,7 @@ from inr_gan_jax.config import Config, base, parse
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.prepare import Fit, prepare
 from inr_gan_jax.data.sources import Source, open_source
-from inr_gan_jax.sharding import to_devices
+from inr_gan_jax.runtime.sharding import to_devices
 from inr_gan_jax.train.trainer import Trainer
 
 

@@ -23,7 +23,7 @@ from etils import epath
 from inr_gan_jax import manifest
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.manifest import MANIFEST
-from inr_gan_jax.processes import by_first
+from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.storage import reached
 
 FOLDER = "checkpoints"  # inside a workdir

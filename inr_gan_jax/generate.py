@@ -92,7 +92,7 @@ def main(_) -> None:
         tables=TABLES.value,
     )
 
-    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.model import load
 
     use_compilation_cache()

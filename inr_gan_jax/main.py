@@ -122,7 +122,7 @@ def train(
 
     `allow_cpu`: also where this machine has an accelerator that jax cannot use.
     """
-    from inr_gan_jax.devices import refuse_idle_accelerator, use_compilation_cache
+    from inr_gan_jax.runtime.devices import refuse_idle_accelerator, use_compilation_cache
     from inr_gan_jax.train import loop
 
     refuse_idle_accelerator(allow_cpu)
@@ -136,7 +136,7 @@ def evaluate(
     draft: ConfigDict, workdir: epath.PathLike, detector_weights=(), repeats: int = 1
 ) -> list[dict]:
     """Measures a run's newest checkpoint: a result for each metric (see metrics.evaluate)."""
-    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.metrics.results import evaluate_workdir
 
     config, source = opened(draft)
@@ -156,7 +156,7 @@ def report(
 ) -> dict:
     """Compares a run's images at several output sizes with resampled ones (see metrics.report)."""
     from inr_gan_jax.data.sources import open_at_own_size
-    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.metrics import weights
     from inr_gan_jax.metrics.report import report_workdir
 
@@ -206,7 +206,7 @@ MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 
 def main(_) -> None:
     """Runs the mode that the flags ask for."""
-    from inr_gan_jax import processes
+    from inr_gan_jax.runtime import processes
 
     if CONFIG.value is None:
         raise UserError("give a configuration: --config=configs/digits.py")

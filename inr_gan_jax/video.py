@@ -193,7 +193,7 @@ def main(_) -> None:
         raise UserError(f"--seed={SEED.value} must be below 2^32")
 
     from inr_gan_jax.atomic import replaced
-    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.model import load
     from inr_gan_jax.monitor import tile, to_uint8
     from inr_gan_jax.render.film import check, encode, opaque

@@ -170,7 +170,7 @@ def test_a_zip_of_colour_images_trains(call, tmp_path):
 @pytest.fixture
 def generated(run, tmp_path, monkeypatch):
     """generated(seeds="0-3", ...) -> the folder that `generate` with these flags wrote."""
-    monkeypatch.setattr("inr_gan_jax.devices.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("inr_gan_jax.runtime.devices.use_compilation_cache", lambda: None)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from small_runs import DIGITS, ROOT, TINY, assert_same_run, environment, overrides
 
-from inr_gan_jax import processes
+from inr_gan_jax.runtime import processes
 from inr_gan_jax.checkpoint import Checkpoints
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError

@@ -12,7 +12,7 @@ from etils import epath
 
 from inr_gan_jax.config import ProfileConfig, base, identity, parse
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.profiler import FOLDER, Profiler
+from inr_gan_jax.runtime.profiler import FOLDER, Profiler
 
 
 def run(settings: ProfileConfig, workdir, iterations: int) -> list[str]:

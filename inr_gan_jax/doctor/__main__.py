@@ -80,7 +80,7 @@ def _job():
     import jax
 
     from inr_gan_jax import config as configs
-    from inr_gan_jax import devices
+    from inr_gan_jax.runtime import devices
     from inr_gan_jax.doctor import topology
     from inr_gan_jax.doctor.fit import Job
 

@@ -8,7 +8,7 @@ import jax
 from inr_gan_jax.config import Config
 from inr_gan_jax.doctor.program import Program, program_of
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.sharding import make_mesh
+from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.trainer import DoesNotFit, Trainer
 from inr_gan_jax.validate import check_batch
 

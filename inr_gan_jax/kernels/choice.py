@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from inr_gan_jax import devices
+from inr_gan_jax.runtime import devices
 from inr_gan_jax.atomic import replaced
 from inr_gan_jax.config import Config
 from inr_gan_jax.errors import UserError

@@ -22,7 +22,7 @@ from inr_gan_jax.render import film
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.render.plan import Axis
 from inr_gan_jax.render.region import native_deviations, render_region
-from inr_gan_jax.sharding import local_copy, make_mesh, over_batch, replicated
+from inr_gan_jax.runtime.sharding import local_copy, make_mesh, over_batch, replicated
 
 Size = tuple[int, int]
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}

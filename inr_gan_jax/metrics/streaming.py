@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from inr_gan_jax.sharding import local_copy, make_mesh, over_batch, replicated
+from inr_gan_jax.runtime.sharding import local_copy, make_mesh, over_batch, replicated
 
 Rows = dict[str, np.ndarray]
 

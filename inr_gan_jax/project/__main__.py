@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from inr_gan_jax.arguments import parse_class, parse_size, parse_window
 from inr_gan_jax.errors import UserError, run
-from inr_gan_jax.stopping import stop_signals
+from inr_gan_jax.runtime.stopping import stop_signals
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
 TARGET = flags.DEFINE_string("target", None, "A photo, or points (.csv, .npy).", required=True)
@@ -162,7 +162,7 @@ def main(_) -> int | None:
     size = None if SIZE.value is None else parse_size(SIZE.value)
     outdir = epath.Path(OUTDIR.value).expanduser()
 
-    from inr_gan_jax.devices import use_compilation_cache
+    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.model import load
     from inr_gan_jax.models.generator import inr_spec
     from inr_gan_jax.project import fit, results, resume

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from inr_gan_jax.sharding import mean_over_devices
+from inr_gan_jax.runtime.sharding import mean_over_devices
 
 
 def split(inputs, microbatches: int):

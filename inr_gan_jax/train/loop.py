@@ -12,7 +12,7 @@ import jax
 from etils import epath
 
 from inr_gan_jax import config as configs
-from inr_gan_jax import devices
+from inr_gan_jax.runtime import devices
 from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.pipeline import batches
@@ -21,10 +21,10 @@ from inr_gan_jax.doctor.program import summary
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.monitor import Monitor
-from inr_gan_jax.processes import Agreement, Wish, by_first, meet
-from inr_gan_jax.profiler import Profiler
-from inr_gan_jax.sharding import make_mesh, to_devices
-from inr_gan_jax.stopping import stop_signals
+from inr_gan_jax.runtime.processes import Agreement, Wish, by_first, meet
+from inr_gan_jax.runtime.profiler import Profiler
+from inr_gan_jax.runtime.sharding import make_mesh, to_devices
+from inr_gan_jax.runtime.stopping import stop_signals
 from inr_gan_jax.train.health import LAG, Health
 from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
 from inr_gan_jax.train.trainer import Trainer

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from inr_gan_jax.models.networks import Networks
-from inr_gan_jax.sharding import cut
+from inr_gan_jax.runtime.sharding import cut
 
 
 @jax.tree_util.register_dataclass

@@ -23,7 +23,7 @@ from inr_gan_jax.models import inr
 from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
 from inr_gan_jax.models.networks import Networks
-from inr_gan_jax.sharding import AXES, mean_over_devices, whole
+from inr_gan_jax.runtime.sharding import AXES, mean_over_devices, whole
 from inr_gan_jax.train import losses
 from inr_gan_jax.train.accumulate import gradients, split
 from inr_gan_jax.train.augment import augment, update_p

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from inr_gan_jax.config import Config
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import networks_of
-from inr_gan_jax.sharding import make_mesh, over_batch, replicated
+from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
 from inr_gan_jax.train.optim import lazy_adam
 from inr_gan_jax.train.recipe import Phase, recipe_of
 from inr_gan_jax.train.state import TrainState, init_state, state_specs

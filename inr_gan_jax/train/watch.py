@@ -17,8 +17,8 @@ from inr_gan_jax.metrics.names import parse_names
 from inr_gan_jax.metrics.results import Results, forget
 from inr_gan_jax.model import Model
 from inr_gan_jax.monitor import Monitor, encode_png, tile, to_uint8
-from inr_gan_jax.processes import by_first
-from inr_gan_jax.sharding import together
+from inr_gan_jax.runtime.processes import by_first
+from inr_gan_jax.runtime.sharding import together
 from inr_gan_jax.train.state import TrainState
 
 

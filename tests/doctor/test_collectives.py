@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from inr_gan_jax.doctor.collectives import Collective, collectives
-from inr_gan_jax.sharding import AXES, make_mesh
+from inr_gan_jax.runtime.sharding import AXES, make_mesh
 
 ADD = """
 %add (x: f32[], y: f32[]) -> f32[] {

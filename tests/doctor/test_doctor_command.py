@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from inr_gan_jax import devices
+from inr_gan_jax.runtime import devices
 from inr_gan_jax import main as training
 from inr_gan_jax.doctor import __main__ as doctor
 from inr_gan_jax.doctor import fit, machine, topology

@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import pytest
 
-from inr_gan_jax import devices
+from inr_gan_jax.runtime import devices
 from inr_gan_jax.errors import UserError
 
 

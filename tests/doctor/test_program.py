@@ -14,7 +14,7 @@ from inr_gan_jax.doctor.hardware import KINDS, UNKNOWN, Hardware, hardware
 from inr_gan_jax.doctor.program import Cost, Program, program_of, short, summary
 from inr_gan_jax.doctor.traffic import Traffic
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.sharding import to_devices
+from inr_gan_jax.runtime.sharding import to_devices
 from inr_gan_jax.train.recipe import Phase
 from inr_gan_jax.train.trainer import DoesNotFit, Trainer
 

@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from inr_gan_jax import devices
+from inr_gan_jax.runtime import devices
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from inr_gan_jax import sharding
+from inr_gan_jax.runtime import sharding
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import inception, vgg, weights
 

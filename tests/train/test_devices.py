@@ -20,7 +20,7 @@ from topologies import config_of
 
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.sharding import make_mesh
+from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.loop import train
 from inr_gan_jax.train.recipe import Phase
 from inr_gan_jax.train.trainer import Trainer

@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from inr_gan_jax import devices
+from inr_gan_jax.runtime import devices
 from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source

@@ -22,7 +22,7 @@ from inr_gan_jax.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.discriminator import layer_paths
-from inr_gan_jax.sharding import to_devices
+from inr_gan_jax.runtime.sharding import to_devices
 from inr_gan_jax.train.augment import augment
 from inr_gan_jax.train.recipe import Phase, recipe_of
 from inr_gan_jax.train.state import checkpoint_items

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.models import mapping
-from inr_gan_jax.sharding import make_mesh, to_devices
+from inr_gan_jax.runtime.sharding import make_mesh, to_devices
 from inr_gan_jax.train import losses
 from inr_gan_jax.train.recipe import Phase
 from inr_gan_jax.train.trainer import Trainer

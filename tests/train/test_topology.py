@@ -16,7 +16,7 @@ import jax, numpy as np
 jax.config.update("jax_disable_most_optimizations", True)
 from inr_gan_jax.checkpoint import Checkpoints
 from inr_gan_jax.config import base, parse
-from inr_gan_jax.sharding import make_mesh
+from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.state import checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 

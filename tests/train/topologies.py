@@ -21,8 +21,8 @@ from jax.sharding import NamedSharding
 from inr_gan_jax.config import Config, base, parse
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import open_source
-from inr_gan_jax.processes import join
-from inr_gan_jax.sharding import local_copy, make_mesh, replicated, to_devices, together
+from inr_gan_jax.runtime.processes import join
+from inr_gan_jax.runtime.sharding import local_copy, make_mesh, replicated, to_devices, together
 from inr_gan_jax.train.recipe import Phase
 from inr_gan_jax.train.step import Steps
 from inr_gan_jax.train.trainer import Trainer

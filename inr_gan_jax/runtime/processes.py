@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint.multihost import get_barrier_sync_fn
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.sharding import replicated, to_devices
+from inr_gan_jax.runtime.sharding import replicated, to_devices
 
 HEARTBEAT = 20  # seconds; all are down 45 seconds after one was killed
 PATIENCE = 1800  # seconds; compiling takes one process longer than another
