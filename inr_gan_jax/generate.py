@@ -92,8 +92,8 @@ def main(_) -> None:
         tables=TABLES.value,
     )
 
-    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.model import load
+    from inr_gan_jax.runtime.devices import use_compilation_cache
 
     use_compilation_cache()
     model = load(CHECKPOINT.value, dtype=DTYPE.value)

@@ -128,8 +128,8 @@ def main(_) -> None:
         raise UserError(f"--dest={dest} cannot be written: {error.strerror or error}") from None
     chosen, points = _labelled(DATA.value)
 
-    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.model import load
+    from inr_gan_jax.runtime.devices import use_compilation_cache
 
     use_compilation_cache()
     model = load(CHECKPOINT.value)

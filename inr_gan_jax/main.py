@@ -136,8 +136,8 @@ def evaluate(
     draft: ConfigDict, workdir: epath.PathLike, detector_weights=(), repeats: int = 1
 ) -> list[dict]:
     """Measures a run's newest checkpoint: a result for each metric (see metrics.evaluate)."""
-    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.metrics.results import evaluate_workdir
+    from inr_gan_jax.runtime.devices import use_compilation_cache
 
     config, source = opened(draft)
     use_compilation_cache()
@@ -156,9 +156,9 @@ def report(
 ) -> dict:
     """Compares a run's images at several output sizes with resampled ones (see metrics.report)."""
     from inr_gan_jax.data.sources import open_at_own_size
-    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.metrics import weights
     from inr_gan_jax.metrics.report import report_workdir
+    from inr_gan_jax.runtime.devices import use_compilation_cache
 
     config, source = opened(draft)
     larger = None

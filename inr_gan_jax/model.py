@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.checkpoint import Checkpoints, locate
+from inr_gan_jax.storage.checkpoint import Checkpoints, locate
 from inr_gan_jax.config import Config, parse
 from inr_gan_jax.models import mapping
 from inr_gan_jax.models.inr import InrParams

@@ -25,7 +25,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 from tqdm import tqdm
 
-from inr_gan_jax.growing import EVENTS, Growing, Log, forget_events
+from inr_gan_jax.storage.growing import EVENTS, Growing, Log, forget_events
 
 LOG = "log.txt"  # in a workdir
 SHOWN = {"G": "loss/g", "D": "loss/d", "R1": "r1/penalty", "p": "augment/p"}  # on the console

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inr_gan_jax import checkpoint
-from inr_gan_jax.checkpoint import Checkpoints, locate
+from inr_gan_jax.storage import checkpoint
+from inr_gan_jax.storage.checkpoint import Checkpoints, locate
 from inr_gan_jax.errors import UserError
 
 
@@ -303,7 +303,7 @@ def test_directory_that_vanishes_is_reported(tmp_path):
 
 SAVE = """
     import sys, time, jax
-    from inr_gan_jax import checkpoint
+    from inr_gan_jax.storage import checkpoint
     state = {"model": {"w": jax.random.normal(jax.random.key(0), (5000, 1000))},
              "training": {"n": jax.numpy.int32(0)}}
     checkpoints = checkpoint.Checkpoints(sys.argv[1])
@@ -346,7 +346,7 @@ def test_leaving_without_close_neither_hangs_nor_harms(tmp_path):
 SHARDED = """
     import sys, jax, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
-    from inr_gan_jax.checkpoint import Checkpoints
+    from inr_gan_jax.storage.checkpoint import Checkpoints
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec("data"))
     target = {"model": {"w": jax.ShapeDtypeStruct((64, 3), np.float32, sharding=split)}}

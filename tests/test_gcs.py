@@ -218,7 +218,7 @@ def test_half_a_file_is_not_seen(cloud, env, size):
     """6 MB are more than is sent at once."""
     code = """if True:
         import sys
-        from inr_gan_jax.atomic import replaced
+        from inr_gan_jax.storage.atomic import replaced
         path, size = sys.argv[1], int(sys.argv[2])
         with replaced(path) as file:
             file.write(b"a" * size)

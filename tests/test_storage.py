@@ -4,10 +4,10 @@ import pytest
 from bucket import make_bucket
 from etils import epath
 
-from inr_gan_jax import manifest
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage import manifest
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.storage import reached
+from inr_gan_jax.storage.paths import reached
 
 
 @pytest.fixture

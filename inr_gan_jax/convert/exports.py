@@ -10,7 +10,7 @@ from flax import traverse_util
 from jax import export
 from safetensors.numpy import save
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.model import Model

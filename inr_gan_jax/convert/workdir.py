@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from inr_gan_jax.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import Config, base, to_plain
 from inr_gan_jax.convert.published import Published
 from inr_gan_jax.errors import UserError

@@ -38,7 +38,7 @@ def main(_) -> None:
         raise UserError("--topology needs a configuration: --config=configs/ffhq_1024.py")
     told = _machine() if training.CONFIG.value is None else _training()
     if JSON.value is not None:
-        from inr_gan_jax.atomic import replaced
+        from inr_gan_jax.storage.atomic import replaced
 
         try:
             with replaced(epath.Path(JSON.value).expanduser()) as file:
@@ -80,9 +80,9 @@ def _job():
     import jax
 
     from inr_gan_jax import config as configs
-    from inr_gan_jax.runtime import devices
     from inr_gan_jax.doctor import topology
     from inr_gan_jax.doctor.fit import Job
+    from inr_gan_jax.runtime import devices
 
     config, counts = configs.parse(training.CONFIG.value), ()
     if TOPOLOGY.value is not None:

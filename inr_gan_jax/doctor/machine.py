@@ -8,8 +8,8 @@ import jax
 from etils import epath
 
 import inr_gan_jax
-from inr_gan_jax.runtime import devices
 from inr_gan_jax.doctor.hardware import GIB
+from inr_gan_jax.runtime import devices
 
 NEEDED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy",
           "ml-collections", "clu", "tensorflow-datasets")  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 
 Arrays = dict[str, np.ndarray]
 

@@ -37,7 +37,7 @@ import PIL
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import pixel, scales

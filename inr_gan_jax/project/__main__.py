@@ -162,11 +162,11 @@ def main(_) -> int | None:
     size = None if SIZE.value is None else parse_size(SIZE.value)
     outdir = epath.Path(OUTDIR.value).expanduser()
 
-    from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.model import load
     from inr_gan_jax.models.generator import inr_spec
     from inr_gan_jax.project import fit, results, resume
     from inr_gan_jax.project.compare import goal_of, psnr
+    from inr_gan_jax.runtime.devices import use_compilation_cache
 
     use_compilation_cache()
     try:

@@ -4,7 +4,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.models import coords
 from inr_gan_jax.monitor import encode_png, to_uint8
 from inr_gan_jax.project.compare import as_seen

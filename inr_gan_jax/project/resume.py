@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.project.fit import Projection, Settings
 from inr_gan_jax.project.target import Photo, Scattered

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.monitor import to_uint8
 from inr_gan_jax.render import deep_zoom, inr_file, tiff

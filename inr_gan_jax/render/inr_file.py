@@ -21,7 +21,7 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.fourier import Embedding

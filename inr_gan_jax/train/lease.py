@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import logging
 from etils import epath
 
-from inr_gan_jax.atomic import replaced
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.storage import is_cloud, reached
+from inr_gan_jax.storage.paths import is_cloud, reached
 
 FILE = "lock.json"
 RENEWAL = 10.0  # seconds between two renewals

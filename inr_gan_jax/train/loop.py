@@ -12,8 +12,7 @@ import jax
 from etils import epath
 
 from inr_gan_jax import config as configs
-from inr_gan_jax.runtime import devices
-from inr_gan_jax.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
@@ -21,6 +20,7 @@ from inr_gan_jax.doctor.program import summary
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.monitor import Monitor
+from inr_gan_jax.runtime import devices
 from inr_gan_jax.runtime.processes import Agreement, Wish, by_first, meet
 from inr_gan_jax.runtime.profiler import Profiler
 from inr_gan_jax.runtime.sharding import make_mesh, to_devices

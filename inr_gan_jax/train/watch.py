@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.atomic import replaced
-from inr_gan_jax.checkpoint import FOLDER as CHECKPOINTS
+from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.checkpoint import FOLDER as CHECKPOINTS
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError

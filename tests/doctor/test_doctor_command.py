@@ -11,7 +11,6 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from inr_gan_jax.runtime import devices
 from inr_gan_jax import main as training
 from inr_gan_jax.doctor import __main__ as doctor
 from inr_gan_jax.doctor import fit, machine, topology
@@ -19,6 +18,7 @@ from inr_gan_jax.doctor.hardware import KINDS
 from inr_gan_jax.doctor.program import Cost, Program
 from inr_gan_jax.doctor.traffic import Traffic
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.runtime import devices
 
 ROOT = Path(__file__).parent.parent.parent
 FFHQ = f"--config={ROOT}/configs/ffhq.py"

@@ -5,8 +5,8 @@ import importlib.util
 import jax
 import pytest
 
-from inr_gan_jax.runtime import devices
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.runtime import devices
 
 
 def files(root, **contents):

@@ -5,10 +5,10 @@ import json
 import jax
 import pytest
 
-from inr_gan_jax.runtime import devices
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
+from inr_gan_jax.runtime import devices
 
 TIMED = {"xla": 2e-3, "pallas": 1e-3}
 

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from inr_gan_jax.runtime import sharding
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import inception, vgg, weights
+from inr_gan_jax.runtime import sharding
 
 jit_inception = jax.jit(inception.features, static_argnames="names")
 jit_vgg = jax.jit(vgg.features)

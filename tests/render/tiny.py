@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from inr_gan_jax.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import base, parse, to_plain
 from inr_gan_jax.model import Model
 

@@ -18,7 +18,7 @@ from test_step import (
     trainer_of,
 )
 
-from inr_gan_jax.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.discriminator import layer_paths

@@ -14,7 +14,7 @@ CODE = f"""
 import sys
 import jax, numpy as np
 jax.config.update("jax_disable_most_optimizations", True)
-from inr_gan_jax.checkpoint import Checkpoints
+from inr_gan_jax.storage.checkpoint import Checkpoints
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.state import checkpoint_items

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
-from inr_gan_jax.atomic import replaced
-from inr_gan_jax.storage import is_cloud, reached
+from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.paths import is_cloud, reached
 
 MANIFEST = "manifest.json"
 

@@ -9,7 +9,7 @@ from typing import IO
 from etils import epath
 from etils.epath import backend
 
-from inr_gan_jax.storage import is_cloud, reached
+from inr_gan_jax.storage.paths import is_cloud, reached
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from inr_gan_jax.atomic import replaced
-from inr_gan_jax.storage import is_cloud
+from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.paths import is_cloud
 
 EVENTS = "events.out.tfevents."  # what the names of event files begin with
 
