@@ -99,13 +99,13 @@ def main(_) -> None:
     if dest.suffix.lower() not in KINDS:
         raise UserError(f"--dest={dest} must end in {', '.join(KINDS)}")
 
-    from inr_gan_jax.storage.atomic import replaced
     from inr_gan_jax.model import load
     from inr_gan_jax.monitor import tile, to_uint8
     from inr_gan_jax.render.files import PICTURES, writable
     from inr_gan_jax.render.film import opaque
     from inr_gan_jax.render.writing import encode
     from inr_gan_jax.runtime.devices import use_compilation_cache
+    from inr_gan_jax.storage.atomic import replaced
 
     use_compilation_cache()
     model = load(CHECKPOINT.value)

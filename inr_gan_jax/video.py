@@ -192,12 +192,12 @@ def main(_) -> None:
     if SEED.value is not None and SEED.value >= 2**32:
         raise UserError(f"--seed={SEED.value} must be below 2^32")
 
-    from inr_gan_jax.storage.atomic import replaced
     from inr_gan_jax.model import load
     from inr_gan_jax.monitor import tile, to_uint8
     from inr_gan_jax.render.film import check, encode, opaque
     from inr_gan_jax.render.writing import encode as encode_picture
     from inr_gan_jax.runtime.devices import use_compilation_cache
+    from inr_gan_jax.storage.atomic import replaced
 
     use_compilation_cache()
     model = load(CHECKPOINT.value)

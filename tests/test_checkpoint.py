@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage import checkpoint
 from inr_gan_jax.storage.checkpoint import Checkpoints, locate
-from inr_gan_jax.errors import UserError
 
 
 def make_state(seed: int = 0) -> dict:

@@ -24,9 +24,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from inr_gan_jax.monitor import LOG, Monitor, SummaryWriter
 from inr_gan_jax.storage import growing
 from inr_gan_jax.storage.growing import EVENTS, forget_events
-from inr_gan_jax.monitor import LOG, Monitor, SummaryWriter
 
 BATCH, REPORT, DRAW, SAVE = 8, 24, 48, 64  # images
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from small_runs import DIGITS, ROOT, TINY, assert_same_run, environment, overrides
 
-from inr_gan_jax.storage.checkpoint import Checkpoints
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime import processes
+from inr_gan_jax.storage.checkpoint import Checkpoints
 
 KEYS = overrides(*TINY, "log.metrics_kimg=0.008", "log.grid_kimg=0.4",
                  "log.checkpoint_kimg=0.08", "evaluate.metrics=fd_pixel100_full",

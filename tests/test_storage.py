@@ -4,9 +4,9 @@ import pytest
 from bucket import make_bucket
 from etils import epath
 
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage import manifest
 from inr_gan_jax.storage.atomic import replaced
-from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage.paths import reached
 
 

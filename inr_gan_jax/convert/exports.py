@@ -10,11 +10,11 @@ from flax import traverse_util
 from jax import export
 from safetensors.numpy import save
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.model import Model
 from inr_gan_jax.models import mapping
+from inr_gan_jax.storage.atomic import replaced
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -14,7 +14,7 @@ from fsspec.callbacks import Callback
 from tqdm import tqdm
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.metrics.cache import root
+from inr_gan_jax.storage.paths import cache_root
 
 _THREADS = 16
 # What tells one version of a file from another, as the clouds call it.
@@ -26,14 +26,14 @@ def fetch(
 ) -> Path:
     """The local copy of a file, or of the files of a folder whose names are `wanted`.
 
-    It is made in `data_dir`, by default `data/` in `metrics.cache.root()`, and used again while
+    It is made in `data_dir`, by default `data/` in `cache_root()`, and used again while
     names, sizes and times in the cloud stay the same. It appears in one step when it is whole. One
     process copies while the others of this machine wait; after an interruption, files that are here
     are not copied again.
 
     Raises UserError, one line, if the copy cannot be made or the disk is too small for it.
     """
-    home = str(data_dir or root() / "data")
+    home = str(data_dir or cache_root() / "data")
     if "://" in home:
         raise UserError(f"{url} is copied to a local disk, which {home} is not: set data_dir")
     home = Path(home).expanduser()

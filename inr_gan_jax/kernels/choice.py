@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.config import Config
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels.grid import grid
@@ -18,6 +17,7 @@ from inr_gan_jax.models import inr
 from inr_gan_jax.models.generator import inr_spec
 from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.runtime import devices
+from inr_gan_jax.storage.atomic import replaced
 
 FILE = "kernels.json"  # beside the cache of compiled programs: what was timed on this machine
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -10,15 +9,9 @@ from absl import logging
 from etils import epath
 
 from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.paths import cache_root
 
 Arrays = dict[str, np.ndarray]
-
-
-def root() -> epath.Path:
-    """`$INR_GAN_JAX_CACHE`, else `inr_gan_jax` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    if named := os.environ.get("INR_GAN_JAX_CACHE"):
-        return epath.Path(named).expanduser()
-    return epath.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inr_gan_jax"
 
 
 def cached(
@@ -29,7 +22,7 @@ def cached(
     Args:
       key: all that the arrays depend on, of types that JSON has; their order means nothing.
       make: computes arrays of numbers, by name.
-      directory: the cache, by default `root()`; may be in a cloud. Files lie in `statistics/`.
+      directory: the cache, by default `cache_root()`; may be in a cloud. Files are in `statistics/`.
 
     Any number of processes may call this at the same time. A damaged file is written anew; a cache
     that cannot be written costs a warning. Raises TypeError for keys that JSON does not have,
@@ -77,7 +70,7 @@ def keep(key: dict, arrays: Arrays, directory: epath.PathLike | None = None) -> 
 def _place(key: dict, directory: epath.PathLike | None) -> tuple[epath.Path, str]:
     """The file of a key, and the key's canonical JSON."""
     text = json.dumps(key, sort_keys=True, separators=(",", ":"))
-    folder = root() if directory is None else epath.Path(directory).expanduser()
+    folder = cache_root() if directory is None else epath.Path(directory).expanduser()
     return folder / "statistics" / f"{hashlib.sha256(text.encode()).hexdigest()}.npz", text
 
 

@@ -37,7 +37,6 @@ import PIL
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import pixel, scales
@@ -49,6 +48,7 @@ from inr_gan_jax.metrics.statistics import Moments, frechet_distance
 from inr_gan_jax.metrics.streaming import Stream
 from inr_gan_jax.model import Model
 from inr_gan_jax.model import load as load_model
+from inr_gan_jax.storage.atomic import replaced
 
 METHODS = ("inr", "bicubic", "lanczos")
 NAMES = {"inception": "FID", "pixel": "FD_pixel"}  # of the distance with each detector

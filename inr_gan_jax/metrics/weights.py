@@ -13,10 +13,10 @@ import safetensors.numpy
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.convert import unpickle
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.metrics.cache import root
+from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.paths import cache_root
 
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
@@ -79,7 +79,7 @@ def load(
       network: `inception`, `vgg16` or `lpips`.
       given: the user's files, `.safetensors` or what `torch.save` writes, in any order: which one
         holds which network is seen from the names of its tensors.
-      cache: folder of fetched files, by default `detectors/` in `cache.root()`.
+      cache: folder of fetched files, by default `detectors/` in `cache_root()`.
 
     What is not given is taken from the cache, or fetched into it. Raises UserError for a file that
     cannot be read or holds no detector, two files for one network, and if nothing can be fetched.
@@ -144,7 +144,7 @@ def _network_of(path: epath.Path, names: Iterable[str]) -> str:
 def _fetched(network: str, cache: epath.PathLike | None) -> epath.Path:
     """The published file in the cache, fetched if it is not there or not whole."""
     source = SOURCES[network]
-    path = epath.Path(cache or root() / "detectors").expanduser() / source.name
+    path = epath.Path(cache or cache_root() / "detectors").expanduser() / source.name
     try:
         if path.exists():
             if _sha256(path) == source.sha256:

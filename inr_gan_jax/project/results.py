@@ -4,13 +4,13 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.models import coords
 from inr_gan_jax.monitor import encode_png, to_uint8
 from inr_gan_jax.project.compare import as_seen
 from inr_gan_jax.project.target import Photo, Scattered
 from inr_gan_jax.render import film
 from inr_gan_jax.render.image import FRAME, ContinuousImage, View
+from inr_gan_jax.storage.atomic import replaced
 
 SMALLEST = 256  # pixels of the longer side of panels and films: smaller ones are enlarged
 BATCH = 8  # frames made at a time

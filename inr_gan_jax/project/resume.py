@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.project.fit import Projection, Settings
 from inr_gan_jax.project.target import Photo, Scattered
+from inr_gan_jax.storage.atomic import replaced
 
 
 def identity(

@@ -13,11 +13,11 @@ from fractions import Fraction
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.monitor import to_uint8
 from inr_gan_jax.render.image import WHOLE, ContinuousImage, View
 from inr_gan_jax.render.writing import Journal, encode
+from inr_gan_jax.storage.atomic import replaced
 
 TILE, OVERLAP = 254, 1
 FORMATS = {"png": "PNG", "jpg": "JPEG"}

@@ -9,12 +9,12 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.monitor import to_uint8
 from inr_gan_jax.render import deep_zoom, inr_file, tiff
 from inr_gan_jax.render.image import TILE, ContinuousImage, View
 from inr_gan_jax.render.writing import encode
+from inr_gan_jax.storage.atomic import replaced
 
 # Kinds that are made in memory, as Pillow calls them, and the longest side that each can have.
 PICTURES = {

@@ -21,12 +21,12 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.inr import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.render.image import ContinuousImage
+from inr_gan_jax.storage.atomic import replaced
 
 VERSION = 1
 KEY = "inr_gan_jax"  # in the metadata

@@ -9,9 +9,9 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.render.image import ContinuousImage, View
+from inr_gan_jax.storage.atomic import replaced
 
 
 def encode(pixels: np.ndarray, file: IO[bytes], kind: str, quality: int) -> None:

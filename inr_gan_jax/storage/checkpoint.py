@@ -20,10 +20,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from inr_gan_jax.storage import manifest
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.storage.manifest import MANIFEST
 from inr_gan_jax.runtime.processes import by_first
+from inr_gan_jax.storage import manifest
+from inr_gan_jax.storage.manifest import MANIFEST
 from inr_gan_jax.storage.paths import reached
 
 FOLDER = "checkpoints"  # inside a workdir

@@ -37,3 +37,13 @@ def reached(path: epath.PathLike) -> Iterator[None]:
         if isinstance(error, ImportError):
             raise UserError(f"{path} needs a package for cloud paths: {reason}") from error
         raise OSError(f"{path} cannot be reached: {reason}") from error
+
+
+def cache_root() -> epath.Path:
+    """Where what can be made or fetched again is kept.
+
+    `$INR_GAN_JAX_CACHE`, else `inr_gan_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """
+    if named := os.environ.get("INR_GAN_JAX_CACHE"):
+        return epath.Path(named).expanduser()
+    return epath.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inr_gan_jax"

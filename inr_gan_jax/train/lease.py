@@ -12,8 +12,8 @@ from pathlib import Path
 from absl import logging
 from etils import epath
 
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.paths import is_cloud, reached
 
 FILE = "lock.json"

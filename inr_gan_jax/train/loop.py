@@ -12,7 +12,6 @@ import jax
 from etils import epath
 
 from inr_gan_jax import config as configs
-from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
@@ -25,6 +24,7 @@ from inr_gan_jax.runtime.processes import Agreement, Wish, by_first, meet
 from inr_gan_jax.runtime.profiler import Profiler
 from inr_gan_jax.runtime.sharding import make_mesh, to_devices
 from inr_gan_jax.runtime.stopping import stop_signals
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train.health import LAG, Health
 from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
 from inr_gan_jax.train.trainer import Trainer

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
-from inr_gan_jax.storage.checkpoint import Checkpoints, locate
 from inr_gan_jax.config import parse
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.storage.checkpoint import Checkpoints, locate
 from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 

@@ -7,8 +7,6 @@ import jax
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.storage.atomic import replaced
-from inr_gan_jax.storage.checkpoint import FOLDER as CHECKPOINTS
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
@@ -19,6 +17,8 @@ from inr_gan_jax.model import Model
 from inr_gan_jax.monitor import Monitor, encode_png, tile, to_uint8
 from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.runtime.sharding import together
+from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.checkpoint import FOLDER as CHECKPOINTS
 from inr_gan_jax.train.state import TrainState
 
 

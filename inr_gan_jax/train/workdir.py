@@ -9,14 +9,14 @@ import jax
 from etils import epath
 
 from inr_gan_jax import config as configs
-from inr_gan_jax.storage.atomic import replaced
-from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
 from inr_gan_jax.runtime import devices
 from inr_gan_jax.runtime.processes import any_fails, by_first
+from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.storage.paths import reached
 from inr_gan_jax.train.lease import Lease
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inr_gan_jax.metrics import cache
 from inr_gan_jax.metrics.cache import cached, keep, lookup
 from inr_gan_jax.metrics.statistics import Moments, frechet_distance
+from inr_gan_jax.storage import paths
 
 KEY = {"data": "abc", "detector": "pixel", "options": {"size": [32, 16], "eps": 1e-4, "x": None}}
 ARRAYS = {
@@ -77,9 +77,9 @@ def test_the_default_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("INR_GAN_JAX_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert str(cache.root()) == str(tmp_path / ".cache" / "inr_gan_jax")
+    assert str(paths.cache_root()) == str(tmp_path / ".cache" / "inr_gan_jax")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert str(cache.root()) == str(tmp_path / "xdg" / "inr_gan_jax")
+    assert str(paths.cache_root()) == str(tmp_path / "xdg" / "inr_gan_jax")
     monkeypatch.setenv("INR_GAN_JAX_CACHE", "~/here")
     make = Maker()
     for _ in range(2):

@@ -23,12 +23,13 @@ from inr_gan_jax import main
 from inr_gan_jax.config import EvaluateConfig, base, to_plain
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.metrics import cache, detectors, evaluate, pixel, ppl, statistics, vgg, weights
+from inr_gan_jax.metrics import detectors, evaluate, pixel, ppl, statistics, vgg, weights
 from inr_gan_jax.metrics.evaluate import Evaluator, collapsed
 from inr_gan_jax.metrics.images import Generated, Real, to_uint8
 from inr_gan_jax.metrics.names import Metric, parse_names
 from inr_gan_jax.metrics.neighbours import precision_recall
 from inr_gan_jax.metrics.results import FILE, describe
+from inr_gan_jax.storage import paths
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = EvaluateConfig(metrics="fd_pixel100_full", batch_size=16)
@@ -218,7 +219,7 @@ def test_mistakes(changes, said, tmp_path):
     with pytest.raises(UserError) as error:
         main.evaluate(draft, tmp_path / "run")
     assert said in str(error.value) and "\n" not in str(error.value)
-    assert cache.root() == tmp_path / "cache"
+    assert paths.cache_root() == tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import base, parse, to_plain
 from inr_gan_jax.model import Model
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 
 
 @functools.cache

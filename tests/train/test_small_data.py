@@ -18,11 +18,11 @@ from test_step import (
     trainer_of,
 )
 
-from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.runtime.sharding import to_devices
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train.augment import augment
 from inr_gan_jax.train.recipe import Phase, recipe_of
 from inr_gan_jax.train.state import checkpoint_items
