@@ -12,7 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import inr_gan_jax
-from inr_gan_jax.monitor import encode_png, tile, to_uint8
+from inr_gan_jax.pictures.encode import encode_png
+from inr_gan_jax.pictures.pixels import tile, to_uint8
 
 DOCS, RUN = Path(__file__).parent, Path("runs/digits")
 

@@ -167,7 +167,8 @@ def _write_npy(path: epath.Path, batches: Iterator[np.ndarray], count: int) -> N
 
 
 def _write_pngs(outdir: epath.Path, batches: Iterator[np.ndarray], names: list[str]) -> None:
-    from inr_gan_jax.monitor import encode_png, to_uint8
+    from inr_gan_jax.pictures.encode import encode_png
+    from inr_gan_jax.pictures.pixels import to_uint8
 
     images = itertools.chain.from_iterable(map(to_uint8, batches))
     for name, image in zip(names, images, strict=True):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from inr_gan_jax.arguments import parse_class, parse_seeds, parse_size
 from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.pictures.encode import PICTURES
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
 ROWS = flags.DEFINE_string("rows", None, "Seeds of the rows: 0-3 or 3,7,20-29.", required=True)
@@ -33,7 +34,6 @@ SIZE = flags.DEFINE_string("size", None, "Pixels of an image, WxH; default: the 
 
 BATCH = 16  # images made at a time
 LARGEST = 2**28  # pixels of the table, which is held in memory
-KINDS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def _seeds(name: str, text: str) -> list[int]:
@@ -73,7 +73,7 @@ def _native(model, ws: np.ndarray) -> Iterator[np.ndarray]:
 
 def _rendered(model, ws: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
     """Images `[height, width, C]` of styles; ValueError for what is no coordinate function."""
-    from inr_gan_jax.render.film import Planned, plan
+    from inr_gan_jax.render.frames import Planned, plan
 
     first = model.image(ws=ws[0])
     view = first.view(width, height)
@@ -96,14 +96,13 @@ def main(_) -> None:
     if not math.isfinite(TRUNCATION.value):
         raise UserError(f"--truncation={TRUNCATION.value} must be finite")
     dest = epath.Path(DEST.value).expanduser()
-    if dest.suffix.lower() not in KINDS:
-        raise UserError(f"--dest={dest} must end in {', '.join(KINDS)}")
+    if dest.suffix.lower() not in PICTURES:
+        raise UserError(f"--dest={dest} must end in {', '.join(PICTURES)}")
 
     from inr_gan_jax.model import load
-    from inr_gan_jax.monitor import tile, to_uint8
-    from inr_gan_jax.render.files import PICTURES, writable
-    from inr_gan_jax.render.film import opaque
-    from inr_gan_jax.render.writing import encode
+    from inr_gan_jax.pictures.encode import encode
+    from inr_gan_jax.pictures.pixels import opaque, tile, to_uint8
+    from inr_gan_jax.render.files import writable
     from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.storage.atomic import replaced
 

@@ -23,6 +23,8 @@ from tqdm import tqdm
 
 from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
 from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.pictures.encode import PICTURES
+from inr_gan_jax.pictures.film import FILMS
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
 SEEDS = flags.DEFINE_string("seeds", None, "The film passes through them: 1,2,3 or 0-7.")
@@ -53,7 +55,6 @@ ZOOM = flags.DEFINE_string("zoom", None, "x,y,factor: where to zoom and how many
 
 MOST = 10_000  # seeds of a film
 LARGEST = 2**30  # pixels held in memory
-PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def _seeds(name: str, text: str) -> list[int]:
@@ -101,18 +102,18 @@ def _task() -> str:
     return tasks[0]
 
 
-def _target(path: str, kinds: dict) -> tuple[epath.Path, str]:
-    """(path, what its suffix stands for); makes its folder, so that no work is lost at the end."""
+def _target(path: str, suffixes) -> epath.Path:
+    """A file with one of these suffixes, its folder made, so that no work is lost at the end."""
     target = epath.Path(path)
-    if target.suffix.lower() not in kinds:
-        raise UserError(f"{path} must end in {', '.join(kinds)}")
+    if target.suffix.lower() not in suffixes:
+        raise UserError(f"{path} must end in {', '.join(suffixes)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise UserError(f"{path} is a folder: give a file")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    return target, kinds[target.suffix.lower()]
+    return target
 
 
 def _size(model, options: dict) -> tuple[int, int]:
@@ -146,7 +147,7 @@ def _morph(model, seeds: list[int], options: dict) -> Iterator[np.ndarray]:
 
 def _zoom(model, point: tuple, factor: float, options: dict) -> Iterator[np.ndarray]:
     """Frames that come closer to a point of one image, and go back with --loop."""
-    from inr_gan_jax.render.film import Planned, deepest_zoom, plan, zoom_windows
+    from inr_gan_jax.render.frames import Planned, deepest_zoom, plan, zoom_windows
     from inr_gan_jax.render.image import FRAME
 
     window = options.get("window", FRAME)
@@ -181,8 +182,12 @@ def main(_) -> None:
     )
     if not math.isfinite(TRUNCATION.value):
         raise UserError(f"--truncation={TRUNCATION.value} must be finite")
-    kinds = PICTURES if task == "grid" else {".mp4": "mp4", ".gif": "gif", ".webp": "webp"}
-    target, kind = _target(GRID.value if task == "grid" else DEST.value, kinds)
+    if task == "grid":
+        target = _target(GRID.value, PICTURES)
+        kind, _ = PICTURES[target.suffix.lower()]
+    else:
+        target = _target(DEST.value, FILMS)
+        kind = target.suffix.lower()[1:]
     if task == "zoom":
         x, y, factor = _numbers("zoom", ZOOM.value, "x,y,factor")
     else:
@@ -193,9 +198,9 @@ def main(_) -> None:
         raise UserError(f"--seed={SEED.value} must be below 2^32")
 
     from inr_gan_jax.model import load
-    from inr_gan_jax.monitor import tile, to_uint8
-    from inr_gan_jax.render.film import check, encode, opaque
-    from inr_gan_jax.render.writing import encode as encode_picture
+    from inr_gan_jax.pictures.encode import encode as encode_picture
+    from inr_gan_jax.pictures.film import check, encode
+    from inr_gan_jax.pictures.pixels import opaque, tile, to_uint8
     from inr_gan_jax.runtime.devices import use_compilation_cache
     from inr_gan_jax.storage.atomic import replaced
 

@@ -22,7 +22,7 @@ import inr_gan_jax
 from inr_gan_jax import generate
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from inr_gan_jax.monitor import LOG, Monitor, SummaryWriter
 from inr_gan_jax.storage import growing
+from inr_gan_jax.storage.events import SummaryWriter
 from inr_gan_jax.storage.growing import EVENTS, forget_events
+from inr_gan_jax.train.monitor import LOG, Monitor
 
 BATCH, REPORT, DRAW, SAVE = 8, 24, 48, 64  # images
 
@@ -111,7 +112,7 @@ def test_a_process_that_is_really_killed(tmp_path):
         """
         import itertools, sys
         import numpy as np
-        from inr_gan_jax.monitor import Monitor
+        from inr_gan_jax.train.monitor import Monitor
         monitor = Monitor(sys.argv[1], 10**9)
         monitor.going_on_from(0)
         for images in itertools.count(1):
@@ -163,7 +164,7 @@ def test_an_event_file_cut_anywhere_keeps_what_is_whole(tmp_path):
 
 def test_later_files_have_later_names_whatever_the_clock_says(tmp_path, monkeypatch):
     for now in (2000.0, 1000.0, 1000.0, 3000.0):
-        monkeypatch.setattr("inr_gan_jax.monitor.time.time", lambda now=now: now)
+        monkeypatch.setattr("inr_gan_jax.storage.events.time.time", lambda now=now: now)
         writer = SummaryWriter(tmp_path)
         step = len(list(tmp_path.iterdir()))
         writer.write_scalars(step, {"a": step})
@@ -202,8 +203,9 @@ def test_a_start_that_fails_is_logged_and_forgets_nothing(tmp_path):
 
 def test_the_line_of_a_report(tmp_path, capsys, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("inr_gan_jax.monitor.time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("inr_gan_jax.monitor._memory", lambda: {"device_gib": 2, "peak_gib": 3.25})
+    monkeypatch.setattr("inr_gan_jax.train.monitor.time.perf_counter", lambda: clock[0])
+    memory = {"device_gib": 2, "peak_gib": 3.25}
+    monkeypatch.setattr("inr_gan_jax.train.monitor._memory", lambda: memory)
     monitor = Monitor(tmp_path, 10_000)
     monitor.going_on_from(6000)
     assert "images_per_second" not in monitor.report(6000)

@@ -7,7 +7,7 @@ from render.commands import assert_mistakes, examples, flags_of, many
 from render.tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.model import load
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 
 RUNS = "--checkpoint=runs/digits"
 

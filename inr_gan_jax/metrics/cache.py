@@ -22,7 +22,7 @@ def cached(
     Args:
       key: all that the arrays depend on, of types that JSON has; their order means nothing.
       make: computes arrays of numbers, by name.
-      directory: the cache, by default `cache_root()`; may be in a cloud. Files are in `statistics/`.
+      directory: the cache, by default `cache_root()`, or in a cloud. Files are in `statistics/`.
 
     Any number of processes may call this at the same time. A damaged file is written anew; a cache
     that cannot be written costs a warning. Raises TypeError for keys that JSON does not have,

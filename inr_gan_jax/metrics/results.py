@@ -11,8 +11,8 @@ from tqdm import tqdm
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics.evaluate import Evaluator, check_data, collapsed
 from inr_gan_jax.model import Model, load
-from inr_gan_jax.monitor import SummaryWriter
 from inr_gan_jax.storage.atomic import replaced
+from inr_gan_jax.storage.events import SummaryWriter
 
 FILE = "metrics.jsonl"
 

@@ -18,7 +18,7 @@ from inr_gan_jax.metrics.images import THREADS, Generated, Real, to_uint8
 from inr_gan_jax.metrics.pixel import coverage
 from inr_gan_jax.models.generator import inr_spec
 from inr_gan_jax.models.inr import InrParams
-from inr_gan_jax.render import film
+from inr_gan_jax.render.frames import plan
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.render.plan import Axis
 from inr_gan_jax.render.region import native_deviations, render_region
@@ -43,7 +43,7 @@ class Grid:
 
 def planned(image: ContinuousImage, size: Size) -> Grid:
     """The default view of a size, for every image of the same network."""
-    ((rows, columns),) = film.plan(image, [image.view(*size)]).values()
+    ((rows, columns),) = plan(image, [image.view(*size)]).values()
     return Grid(*(jax.tree.map(lambda *a: np.stack(a), *axes) for axes in (rows, columns)), size)
 
 

@@ -5,10 +5,11 @@ from etils import epath
 from tqdm import tqdm
 
 from inr_gan_jax.models import coords
-from inr_gan_jax.monitor import encode_png, to_uint8
+from inr_gan_jax.pictures.encode import encode_png
+from inr_gan_jax.pictures.film import encode as encode_film
+from inr_gan_jax.pictures.pixels import opaque, to_uint8
 from inr_gan_jax.project.compare import as_seen
 from inr_gan_jax.project.target import Photo, Scattered
-from inr_gan_jax.render import film
 from inr_gan_jax.render.image import FRAME, ContinuousImage, View
 from inr_gan_jax.storage.atomic import replaced
 
@@ -38,7 +39,7 @@ def write(
         with replaced(outdir / name) as file:
             file.write(encode_png(picture))
     with replaced(outdir / "progress.mp4") as file:
-        file.write(film.encode(_frames(model, way_nlw), "mp4", FPS))
+        file.write(encode_film(_frames(model, way_nlw), "mp4", FPS))
     return image
 
 
@@ -63,7 +64,7 @@ def comparison(image: ContinuousImage, target: Photo | Scattered) -> np.ndarray:
     grid could, the whole image stands beside them. Scattered pixels are shown on the native grid.
     """
     photo = target if isinstance(target, Photo) else _on_grid(target, image)
-    wanted, made = (film.opaque(to_uint8(x)) for x in (photo.pixels, as_seen(image, photo)))
+    wanted, made = (opaque(to_uint8(x)) for x in (photo.pixels, as_seen(image, photo)))
     difference = np.abs(wanted.astype(np.int16) - made).astype(np.uint8)
     wanted = np.where(photo.known[..., None], wanted, np.uint8(GREY))
     difference = np.where(photo.known[..., None], difference, np.uint8(GREY))
@@ -72,7 +73,7 @@ def comparison(image: ContinuousImage, target: Photo | Scattered) -> np.ndarray:
     if photo.window != FRAME or photo.known.shape[0] < native[0]:
         height = len(panels[0])
         width = max(1, round(height * native[1] / native[0]))
-        panels.append(film.opaque(to_uint8(image.render(width, height))))
+        panels.append(opaque(to_uint8(image.render(width, height))))
     gap = np.full((len(panels[0]), GAP, 3), 255, np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 

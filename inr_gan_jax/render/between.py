@@ -18,7 +18,7 @@ import numpy as np
 
 from inr_gan_jax.models.inr import Block, InrParams, Layer
 from inr_gan_jax.models.modulation import effective_weight
-from inr_gan_jax.render.film import Planned, plan
+from inr_gan_jax.render.frames import Planned, plan
 from inr_gan_jax.render.image import ContinuousImage
 
 SPACES = ("weights", "style", "latent", "pixel")

@@ -10,22 +10,15 @@ from etils import epath
 from tqdm import tqdm
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.encode import PICTURES, encode
+from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import deep_zoom, inr_file, tiff
 from inr_gan_jax.render.image import TILE, ContinuousImage, View
-from inr_gan_jax.render.writing import encode
 from inr_gan_jax.storage.atomic import replaced
 
-# Kinds that are made in memory, as Pillow calls them, and the longest side that each can have.
-PICTURES = {
-    ".png": ("PNG", 2**31 - 1),
-    ".jpg": ("JPEG", 65535),
-    ".jpeg": ("JPEG", 65535),
-    ".webp": ("WEBP", 16383),
-    ".npy": ("npy", 2**31 - 1),
-}
+IN_MEMORY = {**PICTURES, ".npy": ("npy", 2**31 - 1)}  # kind, and longest side, by suffix
 TIFF, DEEP_ZOOM, FUNCTION = (".tif", ".tiff"), ".dzi", ".inr"
-SUFFIXES = (*PICTURES, *TIFF, DEEP_ZOOM, FUNCTION)
+SUFFIXES = (*IN_MEMORY, *TIFF, DEEP_ZOOM, FUNCTION)
 MEMORY = 2**30  # bytes of pixels
 
 
@@ -103,7 +96,7 @@ def writable(path: epath.PathLike, overwrite: bool) -> Iterator[epath.Path]:
 
 
 def _save_picture(image: ContinuousImage, path, view: View, tile: int, quality: int) -> None:
-    kind, longest = PICTURES[path.suffix.lower()]
+    kind, longest = IN_MEMORY[path.suffix.lower()]
     dtype = np.dtype(np.float32 if kind == "npy" else np.uint8)
     size = f"{view.width}x{view.height}"
     if max(view.width, view.height) > longest:

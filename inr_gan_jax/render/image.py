@@ -134,7 +134,8 @@ class ContinuousImage:
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: whole multiples of the native size, 256 pixels or more a side."""
-        from inr_gan_jax.monitor import encode_png, to_uint8
+        from inr_gan_jax.pictures.encode import encode_png
+        from inr_gan_jax.pictures.pixels import to_uint8
 
         width, height = self.size
         times = math.ceil(256 / max(width, height))

@@ -2,23 +2,14 @@
 
 import hashlib
 import json
-from typing import IO
 
 import jax
 import numpy as np
 from etils import epath
-from PIL import Image
 
 from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.render.image import ContinuousImage, View
 from inr_gan_jax.storage.atomic import replaced
-
-
-def encode(pixels: np.ndarray, file: IO[bytes], kind: str, quality: int) -> None:
-    """Writes uint8 pixels `[H, W, C]`, C in 1, 3, 4, as a Pillow `kind`: PNG, JPEG or WEBP."""
-    options = {} if kind == "PNG" else {"quality": quality}
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    picture.save(file, kind, **options)
 
 
 class Journal:

@@ -18,7 +18,6 @@ from inr_gan_jax.data.sources import Source
 from inr_gan_jax.doctor.program import summary
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
-from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.runtime import devices
 from inr_gan_jax.runtime.processes import Agreement, Wish, by_first, meet
 from inr_gan_jax.runtime.profiler import Profiler
@@ -26,6 +25,7 @@ from inr_gan_jax.runtime.sharding import make_mesh, to_devices
 from inr_gan_jax.runtime.stopping import stop_signals
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train.health import LAG, Health
+from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer

@@ -14,11 +14,13 @@ from inr_gan_jax.metrics.evaluate import Evaluator
 from inr_gan_jax.metrics.names import parse_names
 from inr_gan_jax.metrics.results import Results, forget
 from inr_gan_jax.model import Model
-from inr_gan_jax.monitor import Monitor, encode_png, tile, to_uint8
+from inr_gan_jax.pictures.encode import encode_png
+from inr_gan_jax.pictures.pixels import tile, to_uint8
 from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.runtime.sharding import together
 from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.checkpoint import FOLDER as CHECKPOINTS
+from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.state import TrainState
 
 

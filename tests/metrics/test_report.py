@@ -21,7 +21,7 @@ from inr_gan_jax.metrics import pixel, report, scales
 from inr_gan_jax.metrics.detectors import Detector
 from inr_gan_jax.metrics.images import Generated, Real
 from inr_gan_jax.metrics.report import METHODS, report_workdir, table
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import image as render_image
 
 SIZES, COUNT = (32, 8, 16), 14

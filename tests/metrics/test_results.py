@@ -9,7 +9,7 @@ from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from inr_gan_jax.metrics.results import FILE, Results, forget
-from inr_gan_jax.monitor import SummaryWriter
+from inr_gan_jax.storage.events import SummaryWriter
 
 
 class Measured:

@@ -12,7 +12,7 @@ from render.tiny import write_checkpoint
 from running import project
 
 import inr_gan_jax
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 
 RUN = "--checkpoint=runs/digits --class_index=1 --steps=24"
 OWN = f"{RUN} --target=photo.png"

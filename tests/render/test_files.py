@@ -19,7 +19,7 @@ from models.test_inr import random_params, size_config
 from PIL import Image
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import deep_zoom, tiff
 from inr_gan_jax.render import image as images
 from inr_gan_jax.render.image import ContinuousImage

@@ -16,7 +16,7 @@ from tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import prior
 
 SHAPES = 64

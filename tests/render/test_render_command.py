@@ -16,7 +16,7 @@ from PIL import Image
 from tiny import tiny_model, write_checkpoint
 
 import inr_gan_jax
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.pixels import to_uint8
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -10,9 +10,10 @@ from PIL import Image
 from tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.monitor import to_uint8
+from inr_gan_jax.pictures.film import check, encode
+from inr_gan_jax.pictures.pixels import opaque, to_uint8
 from inr_gan_jax.render import region
-from inr_gan_jax.render.film import Planned, check, encode, opaque, plan, zoom_windows
+from inr_gan_jax.render.frames import Planned, plan, zoom_windows
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
-from inr_gan_jax.monitor import Monitor
 from inr_gan_jax.runtime import devices
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train import loop
 from inr_gan_jax.train.health import Health
+from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
 from inr_gan_jax.train.workdir import opened

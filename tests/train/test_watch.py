@@ -11,7 +11,7 @@ from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics.results import FILE
-from inr_gan_jax.monitor import Monitor
+from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.watch import Watch
 
 

@@ -1,13 +1,7 @@
-"""What a run tells its user: TensorBoard summaries, console and log, throughput, memory, warnings.
-
-`SummaryWriter` has the interface of clu's MetricWriter, on tensorboard's own record format: clu's
-writers would import TensorFlow.
-"""
+"""What a run tells its user: curves, console and log, throughput, memory, warnings."""
 
 import contextlib
-import io
 import logging
-import re
 import resource
 import sys
 import time
@@ -17,120 +11,13 @@ import jax
 import numpy as np
 from clu.metrics import Average
 from etils import epath
-from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.text.metadata import create_summary_metadata
-from tensorboard.summary.writer.record_writer import RecordWriter
-from tensorboard.util.tensor_util import make_tensor_proto
 from tqdm import tqdm
 
-from inr_gan_jax.storage.growing import EVENTS, Growing, Log, forget_events
+from inr_gan_jax.storage.events import SummaryWriter
+from inr_gan_jax.storage.growing import Log
 
 LOG = "log.txt"  # in a workdir
 SHOWN = {"G": "loss/g", "D": "loss/d", "R1": "r1/penalty", "p": "augment/p"}  # on the console
-
-
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """[-1, 1] floats -> uint8, rounded and clipped."""
-    return np.clip(np.rint(np.asarray(images) * 127.5 + 127.5), 0, 255).astype(np.uint8)
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """A uint8 image `[H, W, C]`, C in 1, 3, 4 -> PNG bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def tile(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """uint8 images `[n, H, W, C]` -> one picture, row by row, with grey lines between them."""
-    n, h, w, c = images.shape
-    rows = -(-n // columns)
-    picture = np.full((rows * (h + gap) + gap, columns * (w + gap) + gap, c), 128, np.uint8)
-    for k, image in enumerate(images):
-        top, left = gap + (k // columns) * (h + gap), gap + (k % columns) * (w + gap)
-        picture[top : top + h, left : left + w] = image
-    return picture
-
-
-class SummaryWriter:
-    """Writes TensorBoard events; the interface of `clu.metric_writers.MetricWriter`."""
-
-    def __init__(self, directory: epath.PathLike):
-        """The file is made with the first event."""
-        self._directory = epath.Path(directory)
-        self._file = None
-
-    def going_on_from(self, images: int) -> None:
-        """Forgets what earlier starts of the run wrote after `images`, or, for 0, all."""
-        forget_events(self._directory, images)
-
-    def _write(self, event: Event) -> None:
-        if self._file is None:
-            self._open()
-        event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
-
-    def _open(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        # Readers go by name: this file must be the last, whatever the clocks of machines say.
-        others = [
-            re.match(r"\d+", p.name[len(EVENTS) :]) for p in self._directory.glob(f"{EVENTS}*")
-        ]
-        last = max((int(number[0]) for number in others if number), default=0)
-        now = max(int(time.time()), last + 1)
-        name = f"{EVENTS}{now}.{time.time_ns() % 10**9:09d}"
-        self._file = Growing(self._directory / name)
-        self._records = RecordWriter(self._file)
-        self._write(Event(file_version="brain.Event:2"))
-
-    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Numbers by tag, at an image count."""
-        values = [Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()]
-        self._write(Event(step=step, summary=Summary(value=values)))
-
-    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Images are uint8 `[n, H, W, C]`; each is a picture of its own."""
-        values = []
-        for tag, batch in images.items():
-            for i, image in enumerate(batch):
-                height, width, channels = image.shape
-                picture = Summary.Image(
-                    height=height,
-                    width=width,
-                    colorspace=channels,
-                    encoded_image_string=encode_png(image),
-                )
-                values.append(Summary.Value(tag=f"{tag}/{i}" if i else tag, image=picture))
-        self._write(Event(step=step, summary=Summary(value=values)))
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Markdown by tag."""
-        values = []
-        for tag, text in texts.items():
-            metadata = create_summary_metadata(display_name=tag, description="")
-            tensor = make_tensor_proto([text.encode()], dtype=np.object_)
-            values.append(Summary.Value(tag=tag, tensor=tensor, metadata=metadata))
-        self._write(Event(step=step, summary=Summary(value=values)))
-
-    def write_hparams(self, hparams: Mapping[str, object], step: int = 0) -> None:
-        """The configuration as a table."""
-        rows = "\n".join(f"| {key} | {value} |" for key, value in hparams.items())
-        self.write_texts(step, {"config": f"| key | value |\n| --- | --- |\n{rows}"})
-
-    def flush(self) -> None:
-        """Makes what was written visible to readers."""
-        if self._file is not None:
-            self._file.flush()
-            if self._file.is_costly:
-                self.close()
-
-    def close(self) -> None:
-        """Ends the file; what is written later goes to another one."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def duration(seconds: float) -> str:
