@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from inr_gan_jax.config import base, identity, parse, to_plain
+from inr_gan_jax.config.check import check_batch
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.discriminator import Discriminator
 from inr_gan_jax.models.generator import Generator
 from inr_gan_jax.models.networks import count_parameters, networks_of, split
-from inr_gan_jax.validate import check_batch
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 NAMES = ["cifar10", "digits", "fashion_mnist", "ffhq", "ffhq_1024", "ffhq_bil", "ffhq_cips",

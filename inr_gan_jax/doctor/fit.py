@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import jax
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.config.check import check_batch
 from inr_gan_jax.doctor.program import Program, program_of
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.trainer import DoesNotFit, Trainer
-from inr_gan_jax.validate import check_batch
 
 
 @dataclasses.dataclass(frozen=True)

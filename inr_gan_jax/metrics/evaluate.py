@@ -18,12 +18,12 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from inr_gan_jax import __version__
+from inr_gan_jax.config.metric_names import Metric, parse_names
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import cache, statistics, vgg, weights
 from inr_gan_jax.metrics.classes import diversity
 from inr_gan_jax.metrics.detectors import Detector, open_detector
 from inr_gan_jax.metrics.images import Generated, Real
-from inr_gan_jax.metrics.names import Metric, parse_names
 from inr_gan_jax.metrics.neighbours import precision_recall
 from inr_gan_jax.metrics.ppl import squared_rates
 from inr_gan_jax.metrics.statistics import Moments

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from inr_gan_jax.config.metric_names import Metric
 from inr_gan_jax.metrics.images import Generated
-from inr_gan_jax.metrics.names import Metric
 from inr_gan_jax.metrics.vgg import shown as shown_to_lpips
 
 EPSILON = 1e-4

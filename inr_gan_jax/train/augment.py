@@ -20,36 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inr_gan_jax.config.augmentations import GROUPS, PIPELINES
 from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.models.layers import at_least_float32
 from inr_gan_jax.train.warp import reflected, warp
 
-# Letters of a pipeline -> operations, in the order in which they are applied.
-GROUPS = {
-    "b": ("xflip", "rotate90", "xint"),
-    "g": ("scale", "rotate", "aniso", "rotate_after", "xfrac"),
-    "c": ("brightness", "contrast", "lumaflip", "hue", "saturation"),
-    "f": ("imgfilter",),
-    "n": ("noise",),
-    "u": ("cutout",),
-}
-_LETTERS = {
-    "blit": "b",
-    "geom": "g",
-    "color": "c",
-    "filter": "f",
-    "noise": "n",
-    "cutout": "u",
-    "bg": "bg",
-    "bgc": "bgc",
-    "bgcf": "bgcf",
-    "bgcfn": "bgcfn",
-    "bgcfnc": "bgcfnu",
-}
-# The published pipelines -> operations.
-PIPELINES: dict[str, tuple[str, ...]] = {
-    name: sum((GROUPS[letter] for letter in letters), ()) for name, letters in _LETTERS.items()
-}
 _ALL = sum(GROUPS.values(), ())
 _NORMAL = {"scale", "aniso", "xfrac", "brightness", "contrast", "saturation", "imgfilter", "noise"}
 # Which of the four numbers in its row an operation uses; all others use the first.

@@ -13,6 +13,7 @@ from etils import epath
 
 from inr_gan_jax import config as configs
 from inr_gan_jax.config import Config
+from inr_gan_jax.config.check import check_batch
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.doctor.program import summary
@@ -31,7 +32,6 @@ from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer
 from inr_gan_jax.train.watch import Watch
 from inr_gan_jax.train.workdir import opened
-from inr_gan_jax.validate import check_batch
 
 
 def train(

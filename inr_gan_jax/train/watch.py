@@ -8,10 +8,10 @@ import numpy as np
 from etils import epath
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.config.metric_names import parse_names
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics.evaluate import Evaluator
-from inr_gan_jax.metrics.names import parse_names
 from inr_gan_jax.metrics.results import Results, forget
 from inr_gan_jax.model import Model
 from inr_gan_jax.pictures.encode import encode_png

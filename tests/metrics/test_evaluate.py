@@ -21,12 +21,12 @@ from render.tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax import main
 from inr_gan_jax.config import EvaluateConfig, base, to_plain
+from inr_gan_jax.config.metric_names import Metric, parse_names
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import detectors, evaluate, pixel, ppl, statistics, vgg, weights
 from inr_gan_jax.metrics.evaluate import Evaluator, collapsed
 from inr_gan_jax.metrics.images import Generated, Real, to_uint8
-from inr_gan_jax.metrics.names import Metric, parse_names
 from inr_gan_jax.metrics.neighbours import precision_recall
 from inr_gan_jax.metrics.results import FILE, describe
 from inr_gan_jax.storage import paths

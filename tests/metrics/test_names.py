@@ -2,8 +2,8 @@
 
 import pytest
 
+from inr_gan_jax.config.metric_names import KNOWN, Metric, parse_names
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.metrics.names import KNOWN, Metric, parse_names
 
 
 def test_published_names():

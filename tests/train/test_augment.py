@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erfinv
 
+from inr_gan_jax.config.augmentations import PIPELINES
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch
 from inr_gan_jax.train import augment as module
 from inr_gan_jax.train import warp as warping
-from inr_gan_jax.train.augment import PIPELINES, Draw, apply, augment, draw, image_keys, update_p
+from inr_gan_jax.train.augment import Draw, apply, augment, draw, image_keys, update_p
 from inr_gan_jax.train.losses import r1_penalties
 
 GOLDEN = load("augment")

@@ -2,11 +2,11 @@
 
 import math
 
+from inr_gan_jax.config.augmentations import PIPELINES
+from inr_gan_jax.config.metric_names import parse_names
 from inr_gan_jax.errors import UserError, nearest
-from inr_gan_jax.metrics.names import parse_names
 from inr_gan_jax.models import generator as generators
 from inr_gan_jax.models.discriminator import layer_paths
-from inr_gan_jax.train.augment import PIPELINES
 
 # What makes a family what it is: a name alone must not claim it.
 DEFINING = {
@@ -19,7 +19,7 @@ DEFINING = {
 
 
 def check(config) -> None:
-    """Raises UserError for the first value of a `config.Config` that cannot be."""
+    """Raises UserError for the first value of a Config that cannot be."""
     model, train = config.model, config.train
     if model.family not in generators.FAMILIES:
         raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))

@@ -1,0 +1,28 @@
+"""What makes a run the same run: the keys that must not change between its starts."""
+
+from inr_gan_jax.config.parse import flatten, to_plain
+from inr_gan_jax.config.schema import Config
+
+
+def identity(config: Config, content_hash: str) -> dict[str, object]:
+    """What makes a run the same run, flat: model, data, seed, batch size, optimiser, augmentation.
+
+    Mesh, cadence, length, kernels, precision and paths may change between starts.
+    """
+    plain = to_plain(config)
+    free = ("kimg", "microbatches", "dtype", "init_from", "max_nonfinite", "remat")
+    recipe = {key: value for key, value in plain["train"].items() if key not in free}
+    recipe["transferred"] = bool(config.train.init_from)
+    parts = {
+        "seed": config.seed,
+        "model": plain["model"],
+        "discriminator": plain["discriminator"],
+        "train": recipe,
+        "augment": plain["augment"],
+        "data": {
+            "content": content_hash,
+            "labels": config.data.labels,
+            "mirror": config.data.mirror,
+        },
+    }
+    return dict(flatten(parts))

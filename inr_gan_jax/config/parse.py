@@ -1,0 +1,104 @@
+"""From ml_collections' ConfigDict to frozen dataclasses, and back to plain values.
+
+Behind `parse` nothing knows ConfigDict any more.
+"""
+
+import dataclasses
+import math
+import typing
+
+from ml_collections import ConfigDict
+
+from inr_gan_jax.config.check import check
+from inr_gan_jax.config.schema import DERIVED, Config
+from inr_gan_jax.errors import UserError, nearest
+from inr_gan_jax.models import generator as generators
+from inr_gan_jax.models.generator import GeneratorConfig
+
+
+def base(family: str, **model) -> ConfigDict:
+    """The released recipe for one of the published systems, every key present.
+
+    `model` overrides fields of the generator (GeneratorConfig). Raises UserError for unknown names.
+    """
+    if family not in generators.FAMILIES:
+        raise UserError(
+            f"model.family {family!r} is not one of {', '.join(generators.FAMILIES)}"
+            + nearest(family, generators.FAMILIES)
+        )
+    config = Config(model=generators.FAMILIES[family](**model))
+    # Once through `_build`: a key that holds a float, however it is written, takes floats.
+    return ConfigDict(to_plain(_build(Config, dataclasses.asdict(config), "config")))
+
+
+def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
+    """Checks a configuration and returns it frozen; UserError (one line) for the first fault.
+
+    `num_classes` comes from the data (0: unconditional).
+    """
+    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    for section, names in DERIVED.items():
+        for name in names:
+            if isinstance(plain.get(section), dict) and name in plain[section]:
+                raise UserError(f"config.{section}.{name} follows from the rest; remove it")
+    model = _build(GeneratorConfig, plain.get("model", {}), "config.model")
+    model = dataclasses.replace(model, num_classes=num_classes)
+    discriminator = plain.get("discriminator", {})
+    if isinstance(discriminator, dict):  # what it must be, it is before it is checked
+        shape = {name: getattr(model, name) for name in DERIVED["discriminator"]}
+        discriminator = discriminator | shape
+    parsed = _build(Config, plain | {"model": model, "discriminator": discriminator}, "config")
+    check(parsed)
+    return parsed
+
+
+def to_plain(config: Config) -> dict:
+    """The inverse of `parse`: nested plain values, for JSON (derived fields left out)."""
+    plain = dataclasses.asdict(config)
+    for section, names in DERIVED.items():
+        for name in names:
+            del plain[section][name]
+    return plain
+
+
+def flatten(value, path: str = "config"):
+    """(dotted key, value) pairs of nested dictionaries, tuples as lists."""
+    if not isinstance(value, dict):
+        yield path, list(map(list, value)) if path.endswith("paper_blocks") else value
+    else:
+        for key, child in value.items():
+            yield from flatten(child, f"{path}.{key}")
+
+
+KEYS = [key for key, _ in flatten(to_plain(Config()))]
+
+
+def _build(cls, values, path: str):
+    """A dataclass from a dict: unknown keys, wrong types and bad values become a UserError."""
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must be a section with keys, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise UserError(f"unknown key {path}.{key}" + nearest(key, hints))
+    made = {key: _convert(hints[key], value, f"{path}.{key}") for key, value in values.items()}
+    try:
+        return cls(**made)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _convert(hint, value, path: str):
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else _build(hint, value, path)
+    if hint is tuple and isinstance(value, (tuple, list)):
+        if not all(isinstance(row, (tuple, list)) for row in value):
+            raise UserError(f"{path} = {value!r} must be a list of rows")
+        return tuple(map(tuple, value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise UserError(f"{path} = {value!r} must be {hint.__name__}, not {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path} = {value} must be finite")
+    return value
