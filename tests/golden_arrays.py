@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from inr_gan_jax.convert.weights import from_published
+from inr_gan_jax.foreign.weights import from_published
 from inr_gan_jax.models import generator as generators
 from inr_gan_jax.models.discriminator import Discriminator, DiscriminatorConfig
 from inr_gan_jax.models.fourier import Embedding

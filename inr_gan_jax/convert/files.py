@@ -5,9 +5,9 @@ import shlex
 from etils import epath
 
 from inr_gan_jax.convert import exports
-from inr_gan_jax.convert.published import Published, open_published
 from inr_gan_jax.convert.workdir import CONFIG_FILE, write_workdir
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.published import Published, open_published
 from inr_gan_jax.model import Model, load
 from inr_gan_jax.models.networks import count_parameters
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from etils import epath
 
 from inr_gan_jax.config import Config, base, to_plain
-from inr_gan_jax.convert.published import Published
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train.state import TrainState, checkpoint_items

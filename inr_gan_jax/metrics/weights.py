@@ -13,8 +13,8 @@ import safetensors.numpy
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.convert import unpickle
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign import unpickle
 from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.paths import cache_root
 

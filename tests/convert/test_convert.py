@@ -21,9 +21,9 @@ from safetensors import safe_open
 import inr_gan_jax
 from inr_gan_jax.config import parse
 from inr_gan_jax.convert.files import convert
-from inr_gan_jax.convert.published import open_published
 from inr_gan_jax.convert.workdir import write_workdir
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.published import open_published
 from inr_gan_jax.model import Model
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -11,9 +11,9 @@ import released
 from golden_arrays import load, nhwc, relative
 
 from inr_gan_jax.config import parse, to_plain
-from inr_gan_jax.convert.published import Published, open_published
-from inr_gan_jax.convert.settings import generator_fields
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.published import Published, open_published
+from inr_gan_jax.foreign.settings import generator_fields
 from inr_gan_jax.model import Model
 from inr_gan_jax.models import generator as generators
 

@@ -12,9 +12,9 @@ import released
 from released import Call, Global, New, dump, ordered, tensor
 from watched import read
 
-from inr_gan_jax.convert.machine import Inert
-from inr_gan_jax.convert.unpickle import read_weights, state_dict
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.opcodes import Inert
+from inr_gan_jax.foreign.unpickle import read_weights, state_dict
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -3,7 +3,7 @@
 import encodings.cp437  # noqa: F401  zipfile would import it while it is watched
 import sys
 
-from inr_gan_jax.convert import unpickle
+from inr_gan_jax.foreign import unpickle
 
 # What Python itself reports when something is called, imported, compiled or executed.
 WATCHED = {

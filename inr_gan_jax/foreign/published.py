@@ -13,11 +13,11 @@ import numpy as np
 from etils import epath
 
 from inr_gan_jax.config import Config, base, parse
-from inr_gan_jax.convert.machine import Inert
-from inr_gan_jax.convert.settings import discriminator_fields, generator_fields
-from inr_gan_jax.convert.unpickle import DAMAGE, read, state_dict
-from inr_gan_jax.convert.weights import from_published, unused
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.opcodes import Inert
+from inr_gan_jax.foreign.settings import discriminator_fields, generator_fields
+from inr_gan_jax.foreign.unpickle import DAMAGE, read, state_dict
+from inr_gan_jax.foreign.weights import from_published, unused
 from inr_gan_jax.models.networks import networks_of
 
 NETWORKS = ("G", "D", "G_ema")

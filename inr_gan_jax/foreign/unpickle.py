@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.convert import tensors
-from inr_gan_jax.convert.machine import Inert, Machine, RefusedError
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign import tensors
+from inr_gan_jax.foreign.opcodes import Inert, Machine, RefusedError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of PyTorch's legacy files
 _NESTING = 3  # storages are one pickle deep

@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from inr_gan_jax.convert.machine import Inert, Name
+from inr_gan_jax.foreign.opcodes import Inert, Name
 
 _STORAGES = {
     "DoubleStorage": "<f8",
