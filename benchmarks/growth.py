@@ -1,6 +1,6 @@
 """How time per image grows with the batch, the resolution and the devices, beside the work.
 
-INR-GAN from styles to images, float32, each case the median of turns. Work is what doctor.flops
+INR-GAN from styles to images, float32, each case the median of turns. Work is what costs.flops
 counts: products alone. The devices are what one CPU is made to look like (8 images, spread over
 them): they share its cores, so that whatever grows with them is overhead. Draws docs/growth.png.
 """
@@ -25,7 +25,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.networks import random_like, random_networks
 from benchmarks.timing import medians
-from inr_gan_jax.doctor import flops
+from inr_gan_jax.costs import flops
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
 
 PICTURE = Path(__file__).parent.parent / "docs" / "growth.png"

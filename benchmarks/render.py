@@ -6,7 +6,7 @@ import jax
 
 from benchmarks.networks import random_image
 from benchmarks.timing import medians
-from inr_gan_jax.doctor import flops
+from inr_gan_jax.costs import flops
 from inr_gan_jax.render.image import TILE
 from inr_gan_jax.render.region import render_region
 

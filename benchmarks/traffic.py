@@ -1,7 +1,7 @@
 """What a generator's forward pass moves through a TPU's memory, compiled for one that is not here.
 
 Needs libtpu (`pip install -c constraints.txt -e .[tpu]`), and is run where it is named only. Bytes
-of both programs are counted by doctor.traffic; of the kernels also as the compiler counts them
+of both programs are counted by costs.traffic; of the kernels also as the compiler counts them
 (which takes a loop's body once and what stays in vector memory as traffic): there are no loops.
 """
 
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from benchmarks.networks import configured
+from inr_gan_jax.costs.traffic import traffic
 from inr_gan_jax.doctor.topology import devices
-from inr_gan_jax.doctor.traffic import traffic
 from inr_gan_jax.kernels.grid import grid as kernels
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.networks import networks_of

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from benchmarks.timing import medians
 from inr_gan_jax.config import Config, parse
-from inr_gan_jax.doctor.program import program_of
 from inr_gan_jax.runtime.devices import quicker_dtype
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch
 from inr_gan_jax.train.trainer import Trainer
@@ -67,7 +66,7 @@ def rows() -> list[dict]:
     found = []
     for name, (batch_size, repeats) in CASES.items():
         trainer = trainer_of(name, batch_size)
-        program = program_of(trainer)
+        program = trainer.program()
         memory = f"{program.memory / 2**30:.2f} GiB as compiled"
         what = f"{name}, batch {batch_size}, {trainer.steps.dtype}: "
         if name in TOO_LONG.get(jax.default_backend(), ()):

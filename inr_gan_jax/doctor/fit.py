@@ -7,7 +7,7 @@ import jax
 
 from inr_gan_jax.config import Config
 from inr_gan_jax.config.check import check_batch
-from inr_gan_jax.doctor.program import Program, program_of
+from inr_gan_jax.costs.program import Program
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.trainer import DoesNotFit, Trainer
@@ -69,7 +69,7 @@ def measure(job: Job, first: Sequence[str] = ()) -> Program:
             refused[name] = error.needed
             if first:
                 break
-    return program_of(trainer, refused)
+    return trainer.program(refused)
 
 
 def search(job: Job, program: Program) -> tuple[Job, Program] | None:

@@ -8,7 +8,7 @@ import jax
 from etils import epath
 
 import inr_gan_jax
-from inr_gan_jax.doctor.hardware import GIB
+from inr_gan_jax.costs.hardware import GIB
 from inr_gan_jax.runtime import devices
 
 NEEDED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy",

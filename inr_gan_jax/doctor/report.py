@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from inr_gan_jax.costs.hardware import GIB
+from inr_gan_jax.costs.program import Program, short
 from inr_gan_jax.doctor.fit import Job
-from inr_gan_jax.doctor.hardware import GIB
-from inr_gan_jax.doctor.program import Program, short
 
 LEGEND = {
     "runs": "per iteration",

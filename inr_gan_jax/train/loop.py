@@ -16,7 +16,6 @@ from inr_gan_jax.config import Config
 from inr_gan_jax.config.check import check_batch
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
-from inr_gan_jax.doctor.program import summary
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.runtime import devices
@@ -104,7 +103,7 @@ class Run:
             monitor.say(f"going on from {start / 1000:g} kimg")
         self.trainer.compile()
         meet("compiled")
-        monitor.say(summary(self.trainer))
+        monitor.say(_summary(self.trainer))
         monitor.hparams(dict(configs.flatten(configs.to_plain(self.config))))
         self.watch.real()
         end, fault = self._train(total)
@@ -305,6 +304,14 @@ def _announce(monitor: Monitor, trainer: Trainer, source: Source, workdir: epath
     if dtype != wanted:
         monitor.say(f"this CPU multiplies {dtype} sooner than {wanted}: {dtype} is used")
     monitor.say(f"workdir: {workdir}; compiling takes a while the first time")
+
+
+def _summary(trainer: Trainer) -> str:
+    """What the compiled phases cost, in one line."""
+    try:
+        return trainer.program().summary()
+    except ValueError as error:  # of a compiler whose text is new: no reason not to train
+        return f"what this costs could not be read: {error}"[:300]
 
 
 def _say_what_next(monitor: Monitor, config: Config, workdir: epath.Path) -> None:

@@ -47,6 +47,11 @@ class Recipe:
     ada_interval: int = 4
     ada_kimg: float = 0.0
 
+    def runs(self, phase: Phase) -> float:
+        """How often a phase runs per iteration: below 1 where it is lazy."""
+        interval = {Phase.G_PATH: self.path_interval, Phase.D_R1: self.r1_interval}
+        return 1 / interval.get(phase, 1)
+
     def remarks(self) -> list[str]:
         """Lines that say what is out of the ordinary."""
         lines = []

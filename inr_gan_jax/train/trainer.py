@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.costs.hardware import hardware
+from inr_gan_jax.costs.program import Program, cost_of
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
@@ -104,6 +106,24 @@ class Trainer:
             state, values = self.compiled[phase](state, batch)
             metrics.append(values)
         return state, metrics
+
+    def program(self, refused: dict[str, int] | None = None) -> Program:
+        """What the phases that `compile` compiled cost (see costs.program).
+
+        `refused`: bytes that phases need for which there was no room. Raises ValueError for the
+        text of a compiler that is newer than its reader.
+        """
+        mesh, recipe = self.mesh, self.steps.recipe
+        costs = {
+            phase.name.lower(): cost_of(
+                self.compiled[phase], self.traced[phase], recipe.runs(phase)
+            )
+            for phase in sorted(self.compiled)
+        }
+        one = mesh.local_devices[0] if mesh.local_devices else mesh.devices.flat[0]
+        return Program(
+            costs, refused or {}, mesh.size, recipe.batch_size // mesh.size, hardware(one)
+        )
 
     def _jitted(self, phase: Phase):
         return jax.jit(

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from inr_gan_jax.doctor.collectives import Collective, collectives
+from inr_gan_jax.costs.collectives import Collective, collectives
 from inr_gan_jax.runtime.sharding import AXES, make_mesh
 
 ADD = """

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
-from inr_gan_jax.doctor import flops
-from inr_gan_jax.doctor.traffic import Traffic, traffic
+from inr_gan_jax.costs import flops
+from inr_gan_jax.costs.traffic import Traffic, traffic
 
 
 def counted(function, *shapes, dtype="float32"):

@@ -12,11 +12,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 from inr_gan_jax import main as training
+from inr_gan_jax.costs.hardware import KINDS
+from inr_gan_jax.costs.program import Cost, Program
+from inr_gan_jax.costs.traffic import Traffic
 from inr_gan_jax.doctor import __main__ as doctor
 from inr_gan_jax.doctor import fit, machine, topology
-from inr_gan_jax.doctor.hardware import KINDS
-from inr_gan_jax.doctor.program import Cost, Program
-from inr_gan_jax.doctor.traffic import Traffic
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime import devices
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from inr_gan_jax.config import base, parse
+from inr_gan_jax.costs import program as programs
+from inr_gan_jax.costs.hardware import KINDS, UNKNOWN, Hardware, hardware
+from inr_gan_jax.costs.program import Cost, Program, short
+from inr_gan_jax.costs.traffic import Traffic
 from inr_gan_jax.doctor import fit, report
-from inr_gan_jax.doctor import program as programs
-from inr_gan_jax.doctor.hardware import KINDS, UNKNOWN, Hardware, hardware
-from inr_gan_jax.doctor.program import Cost, Program, program_of, short, summary
-from inr_gan_jax.doctor.traffic import Traffic
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime.sharding import to_devices
 from inr_gan_jax.train.recipe import Phase
@@ -60,7 +60,7 @@ def trainer():
 
 @pytest.fixture(scope="module")
 def program(trainer):
-    return program_of(trainer)
+    return trainer.program()
 
 
 def size_of(tree) -> int:
@@ -92,7 +92,7 @@ def test_microbatches_do_the_same_work(program):
     """A loop's body is in the program once, and counts as often as it runs."""
     cut = trainer_of(microbatches=2)
     cut.compile([Phase.D_R1])
-    whole, cut = program.phases["d_r1"], program_of(cut).phases["d_r1"]
+    whole, cut = program.phases["d_r1"], cut.program().phases["d_r1"]
     assert cut.flops == whole.flops
     assert abs(cut.exchanged["all-reduce"] - whole.exchanged["all-reduce"]) < 100
     assert 0.75 < cut.traffic.bytes / whole.traffic.bytes < 1.5
@@ -170,7 +170,9 @@ def test_the_report(trainer, program):
     told = json.loads(json.dumps(report.values(job, program)))
     assert told["phases"]["g_main"]["flops"] == program.phases["g_main"].flops
     assert told["memory"] == program.memory and told["fits"]
-    assert summary(trainer).startswith(f"memory {short(program.memory / 2**30)} GiB per ")
+    assert (
+        trainer.program().summary().startswith(f"memory {short(program.memory / 2**30)} GiB per ")
+    )
     on_tpu = dataclasses.replace(program, hardware=KINDS["TPU v5 lite"])
     text = report.text(job, on_tpu)
     assert "limit  expected ms" in text and text.endswith("it fits")

@@ -12,7 +12,7 @@ from golden_arrays import build, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inr_gan_jax.doctor import flops
+from inr_gan_jax.costs import flops
 from inr_gan_jax.models import coords, generator, inr
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.inr import InrParams

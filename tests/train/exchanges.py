@@ -22,7 +22,7 @@ if jaxlib.__version__ < "0.11":
 import jax  # noqa: E402
 
 from inr_gan_jax.config import Config, base, parse  # noqa: E402
-from inr_gan_jax.doctor.collectives import collectives  # noqa: E402
+from inr_gan_jax.costs.collectives import collectives  # noqa: E402
 from inr_gan_jax.runtime.sharding import make_mesh  # noqa: E402
 from inr_gan_jax.train.recipe import Phase  # noqa: E402
 from inr_gan_jax.train.trainer import Trainer  # noqa: E402

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from inr_gan_jax.doctor.hlo import Instruction, bits, called, computations, known_length, named
+from inr_gan_jax.costs.hlo import Instruction, bits, called, computations, known_length, named
 
 KINDS = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from inr_gan_jax.doctor.hlo import Instruction, bits, called, computations, known_length, named
+from inr_gan_jax.costs.hlo import Instruction, bits, called, computations, known_length, named
 
 _NOTHING = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",

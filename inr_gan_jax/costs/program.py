@@ -1,4 +1,4 @@
-"""What training costs: read from the compiled program of each phase, none of which is run.
+"""The cost of training, or of anything that is made of compiled phases.
 
 Memory and exchanged bytes are what the compiler laid out. Operations are counted (see flops), bytes
 moved are estimated (see traffic). From these follows a bound on a phase's time: its products at the
@@ -9,12 +9,12 @@ shorter; how long it is, is known when it runs.
 import math
 from dataclasses import dataclass
 
-from inr_gan_jax.doctor import flops
-from inr_gan_jax.doctor.collectives import Collective, collectives
-from inr_gan_jax.doctor.hardware import GIB, Hardware, hardware
-from inr_gan_jax.doctor.traffic import Traffic, traffic
-from inr_gan_jax.train.recipe import Phase
-from inr_gan_jax.train.trainer import Trainer
+import jax
+
+from inr_gan_jax.costs import flops
+from inr_gan_jax.costs.collectives import Collective, collectives
+from inr_gan_jax.costs.hardware import GIB, Hardware
+from inr_gan_jax.costs.traffic import Traffic, traffic
 
 
 @dataclass(frozen=True)
@@ -100,54 +100,33 @@ class Program:
         cycles = self._mean(lambda cost: cost.traffic.cycles)
         return cycles / self.hardware.clock if self.hardware.clock else 0.0
 
+    def summary(self) -> str:
+        """One line: memory and operations, and what they allow."""
+        limit = self.hardware.memory
+        of_limit = f" of {limit / GIB:.1f}" if limit else ""
+        parts = [
+            f"memory {short(self.memory / GIB)}{of_limit} GiB per device",
+            f"{short(self.flops_per_image / 1e9)} GFLOP per image",
+        ]
+        if self.seconds:
+            parts.append(f"at most {short(self.images / self.seconds)} images/s per device")
+        return ", ".join(parts)
+
     def _mean(self, of) -> float:
         """Over iterations: lazy phases by how often they run."""
         return sum(cost.runs * of(cost) for cost in self.phases.values())
 
 
-def program_of(trainer: Trainer, refused: dict[str, int] | None = None) -> Program:
-    """What a trainer's compiled phases (see Trainer.compile) cost."""
-    mesh = trainer.mesh
-    return Program(
-        {phase.name.lower(): _cost(trainer, phase) for phase in sorted(trainer.compiled)},
-        refused or {},
-        mesh.size,
-        trainer.config.train.batch_size // mesh.size,
-        hardware(mesh.local_devices[0] if mesh.local_devices else mesh.devices.flat[0]),
-    )
+def cost_of(compiled: jax.stages.Compiled, traced: jax.stages.Traced, runs: float) -> Cost:
+    """What one run of a compiled program costs; `traced` is what it was compiled from.
 
-
-def summary(trainer: Trainer) -> str:
-    """One line before a compiled trainer starts: memory and operations, and what they allow."""
-    try:
-        program = program_of(trainer)
-    except ValueError as error:  # of a compiler whose text is new: no reason not to train
-        return f"what this costs could not be read: {error}"[:300]
-    limit = program.hardware.memory
-    of_limit = f" of {limit / GIB:.1f}" if limit else ""
-    parts = [
-        f"memory {short(program.memory / GIB)}{of_limit} GiB per device",
-        f"{short(program.flops_per_image / 1e9)} GFLOP per image",
-    ]
-    if program.seconds:
-        parts.append(f"at most {short(program.images / program.seconds)} images/s per device")
-    return ", ".join(parts)
-
-
-def short(number: float) -> str:
-    """Three digits or more, never an exponent's: 0.0123, 4.57, 78.9, 1,234."""
-    if number >= 100 or not number:
-        return f"{number:,.0f}"
-    return f"{number:.{max(0, 2 - math.floor(math.log10(number)))}f}"
-
-
-def _cost(trainer: Trainer, phase: Phase) -> Cost:
-    compiled = trainer.compiled[phase]
+    Raises ValueError for the text of a compiler that is newer than the reader.
+    """
     text, memory = compiled.as_text(), compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Cost(
-        runs=_runs(trainer, phase),
-        flops=dict(flops.count(trainer.traced[phase].jaxpr)),
+        runs=runs,
+        flops=dict(flops.count(traced.jaxpr)),
         traffic=traffic(text),
         collectives=tuple(collectives(text)),
         held=memory.argument_size_in_bytes + results,
@@ -156,10 +135,11 @@ def _cost(trainer: Trainer, phase: Phase) -> Cost:
     )
 
 
-def _runs(trainer: Trainer, phase: Phase) -> float:
-    recipe = trainer.steps.recipe
-    interval = {Phase.G_PATH: recipe.path_interval, Phase.D_R1: recipe.r1_interval}
-    return 1 / interval.get(phase, 1)
+def short(number: float) -> str:
+    """Three digits or more, never an exponent's: 0.0123, 4.57, 78.9, 1,234."""
+    if number >= 100 or not number:
+        return f"{number:,.0f}"
+    return f"{number:.{max(0, 2 - math.floor(math.log10(number)))}f}"
 
 
 def _sent(one: Collective) -> float:
