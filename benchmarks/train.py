@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from benchmarks.timing import medians
 from inr_gan_jax.config import Config, parse
-from inr_gan_jax.runtime.devices import quicker_dtype
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch
+from inr_gan_jax.train.means import quicker_dtype
 from inr_gan_jax.train.trainer import Trainer
 
 CONFIGS = Path(__file__).parent.parent / "configs"

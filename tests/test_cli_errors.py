@@ -16,14 +16,21 @@ from absl.testing import flagsaver
 from etils import epath
 from PIL import Image
 
+from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.train import workdir as workdirs
 from inr_gan_jax import config as configs
 from inr_gan_jax import generate, main
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.train.workdir import opened
 
 ROOT = Path(__file__).parent.parent
 DIGITS = f"--config={ROOT}/configs/digits.py"
+
+
+def opened(workdir, config, source):
+    """train.workdir.opened with the networks of the configuration."""
+    networks = networks_of(config.model, config.discriminator)
+    return workdirs.opened(epath.Path(workdir), config, source, networks)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +72,7 @@ def run_of(workdir) -> Path:
     """A workdir as the first seconds of a run leave it."""
     config = configs.parse(digits(), num_classes=10)
     source = open_source("digits", height=16, width=16, channels=1, labels=True)
-    with opened(epath.Path(workdir), config, source):
+    with opened(workdir, config, source):
         pass
     return workdir
 
@@ -172,7 +179,7 @@ def test_other_data_is_another_run(tmp_path):
     config = configs.parse(digits(), num_classes=10)
     source = open_source("digits", height=16, width=16, channels=1, labels=True)
     source.content_hash = "other"
-    run = opened(epath.Path(run_of(tmp_path)), config, source)
+    run = opened(run_of(tmp_path), config, source)
     with pytest.raises(UserError, match="config.data.content was .*, now other"), run:
         pass
 
@@ -182,7 +189,7 @@ def test_what_may_change_between_starts(tmp_path):
     config = digits(train__kimg=7, train__microbatches=2, log__keep=9, log__grid_kimg=0.5)
     config.data.threads = 5
     source = open_source("digits", height=16, width=16, channels=1, labels=True)
-    with opened(epath.Path(tmp_path), configs.parse(config, num_classes=10), source):
+    with opened(tmp_path, configs.parse(config, num_classes=10), source):
         pass
     assert json.loads((tmp_path / "run.json").read_text())["config"]["train"]["kimg"] == 7
 

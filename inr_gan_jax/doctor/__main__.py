@@ -83,6 +83,7 @@ def _job():
     from inr_gan_jax.doctor import topology
     from inr_gan_jax.doctor.fit import Job
     from inr_gan_jax.runtime import devices
+    from inr_gan_jax.train import means
 
     config, counts = configs.parse(training.CONFIG.value), ()
     if TOPOLOGY.value is not None:
@@ -95,7 +96,7 @@ def _job():
         counts = source.class_counts
     dtype = config.train.dtype
     if dtype == "bfloat16" and found[0].platform == "cpu":  # as a run does at its start
-        dtype = devices.quicker_dtype()
+        dtype = means.quicker_dtype()
     return Job(config, counts, dtype, found, lambda line: print(line, file=sys.stderr))
 
 

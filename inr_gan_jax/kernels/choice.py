@@ -10,47 +10,46 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from inr_gan_jax.config import Config
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels.grid import grid
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.generator import inr_spec
-from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.runtime import devices
 from inr_gan_jax.storage.atomic import replaced
 
 FILE = "kernels.json"  # beside the cache of compiled programs: what was timed on this machine
 
 
-def choose(config: Config, dtype: str) -> tuple[str, str]:
+def choose(wanted: str, networks: Networks, images: int, dtype: str) -> tuple[str, str]:
     """(`xla` or `pallas`, why) for training on the devices at hand.
 
-    `config.kernels = auto` times both once on a TPU, and remembers; without a timing it is `xla`.
-    UserError where kernels are demanded that cannot be.
+    `wanted`: xla, pallas, or auto, which times both once on a TPU, and remembers; without a timing
+    it is `xla`. A pass is of `images` images, with features of `dtype`. UserError where kernels are
+    demanded that cannot be.
     """
     backend = jax.default_backend()
-    if config.kernels == "pallas":
+    if wanted == "pallas":
         if backend == "gpu":
             raise UserError("config.kernels=pallas: the kernels are for TPUs; on a GPU use xla")
         why = "as configured" if backend == "tpu" else "interpreted on this CPU: slow, for tests"
         return "pallas", why
-    if config.kernels == "xla":
+    if wanted == "xla":
         return "xla", "as configured"
     if backend != "tpu":
         return "xla", "the kernels are for TPUs"
-    if config.model.family == "stylegan2" or not inr_spec(config.model).pixel_independent:
+    if networks.spec is None or not networks.spec.pixel_independent:
         return "xla", "there are no kernels for this generator"
-    return _remembered(config, dtype)
+    return _remembered(networks, images, dtype)
 
 
-def seconds(config: Config, dtype: str, *, interpret: bool = False, repeats: int = 5) -> dict:
+def seconds(
+    networks: Networks, images: int, dtype: str, *, interpret: bool = False, repeats: int = 5
+) -> dict:
     """Median seconds of `xla` and `pallas`: images of one pass on one device, and gradients.
 
     Taken in turns; RuntimeError (of jax) where the kernels cannot be compiled for this device.
     """
-    train, devices_ = config.train, jax.device_count()
-    images = 1 if train.remat else max(1, train.batch_size // devices_ // train.microbatches)
-    params = _parameters(config, images)
+    params = _parameters(networks, images)
 
     def step(evaluate):
         def loss(shared, image):
@@ -73,27 +72,26 @@ def seconds(config: Config, dtype: str, *, interpret: bool = False, repeats: int
     return {name: statistics.median(values[1:]) for name, values in taken.items()}
 
 
-def _parameters(config: Config, images: int) -> inr.InrParams:
+def _parameters(networks: Networks, images: int) -> inr.InrParams:
     """Random ones: speed does not depend on their values."""
-    networks = networks_of(config.model, config.discriminator)
 
     def make(key):
         generator = networks.generator(*networks.init_generator(key))
-        ws = jax.random.normal(key, (images, networks.num_styles, config.model.w_dim))
+        ws = jax.random.normal(key, (images, networks.num_styles, networks.generator_config.w_dim))
         params = generator.inr_params(ws)
         return params.shared, params.image
 
-    return inr.InrParams(*jax.jit(make)(jax.random.key(0)), inr_spec(config.model))
+    return inr.InrParams(*jax.jit(make)(jax.random.key(0)), networks.spec)
 
 
-def _remembered(config: Config, dtype: str) -> tuple[str, str]:
+def _remembered(networks: Networks, images: int, dtype: str) -> tuple[str, str]:
     cache = devices.compilation_cache()
     path = epath.Path(Path(cache).with_name(FILE)) if cache else None
     known = _read(path)
-    key = _key(config, dtype)
+    key = _key(networks, images, dtype)
     if key not in known:
         try:
-            known[key] = seconds(config, dtype)
+            known[key] = seconds(networks, images, dtype)
         except jax.errors.JaxRuntimeError as error:
             return "xla", f"the kernels cannot be compiled here: {str(error).splitlines()[0]}"
         if path:
@@ -118,9 +116,6 @@ def _read(path: epath.Path | None) -> dict:
     return known if isinstance(known, dict) else {}
 
 
-def _key(config: Config, dtype: str) -> str:
-    train = config.train
-    kind, count = jax.devices()[0].device_kind, jax.device_count()
-    versions = "jax " + importlib.metadata.version("jax")
-    pass_ = f"{train.batch_size}/{count}/{train.microbatches}{' remat' if train.remat else ''}"
-    return f"{kind}, {versions}, {config.model}, {dtype}, {pass_}"
+def _key(networks: Networks, images: int, dtype: str) -> str:
+    kind, versions = jax.devices()[0].device_kind, "jax " + importlib.metadata.version("jax")
+    return f"{kind}, {versions}, {networks.generator_config}, {dtype}, {images} images"

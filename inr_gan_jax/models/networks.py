@@ -9,7 +9,8 @@ import jax
 from flax import nnx
 
 from inr_gan_jax.models.discriminator import Discriminator, DiscriminatorConfig
-from inr_gan_jax.models.generator import Generator, GeneratorConfig
+from inr_gan_jax.models.generator import Generator, GeneratorConfig, inr_spec
+from inr_gan_jax.models.inr import InrSpec
 from inr_gan_jax.models.layers import Buffer, Draws
 
 
@@ -22,6 +23,12 @@ class Networks:
     generator_def: nnx.GraphDef
     discriminator_def: nnx.GraphDef
     num_styles: int
+
+    @property
+    def spec(self) -> InrSpec | None:
+        """The coordinate network's structure; None for the StyleGAN2 baseline, which is none."""
+        config = self.generator_config
+        return None if config.family == "stylegan2" else inr_spec(config)
 
     def generator(self, params: dict, buffers: dict) -> Generator:
         """The generator with these arrays."""

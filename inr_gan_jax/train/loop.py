@@ -17,7 +17,7 @@ from inr_gan_jax.config.check import check_batch
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.networks import count_parameters
+from inr_gan_jax.models.networks import count_parameters, networks_of
 from inr_gan_jax.runtime import devices
 from inr_gan_jax.runtime.processes import Agreement, Wish, by_first, meet
 from inr_gan_jax.runtime.profiler import Profiler
@@ -46,19 +46,25 @@ def train(
     losses that are no numbers.
     """
     workdir = epath.Path(workdir).expanduser()
+    networks = networks_of(config.model, config.discriminator)
     mesh, train = make_mesh(fsdp=config.mesh.fsdp), config.train
     check_batch(train.batch_size, train.microbatches, config.discriminator.group, mesh.size)
     total = max(round(train.kimg * 1000), 1)
     try:
         with (
             stop_signals("stopping after this iteration; once more: at once") as stop,
-            opened(workdir, config, source) as (means, lease),
+            opened(workdir, config, source, networks) as (means, lease),
             Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints,
             contextlib.closing(Monitor(workdir, total)) as monitor,
         ):
             class_counts = source.class_counts if config.model.num_classes else ()
             trainer = Trainer(
-                config, class_counts, dtype=means.dtype, kernels=means.kernels, mesh=mesh
+                config,
+                class_counts,
+                dtype=means.dtype,
+                kernels=means.kernels,
+                mesh=mesh,
+                networks=networks,
             )
             watch = Watch(config, source, workdir, monitor, detector_weights)
             _announce(monitor, trainer, source, workdir)

@@ -11,7 +11,7 @@ from inr_gan_jax.config import Config
 from inr_gan_jax.costs.hardware import hardware
 from inr_gan_jax.costs.program import Program, cost_of
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.models.networks import Networks, networks_of
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
 from inr_gan_jax.train.optim import lazy_adam
 from inr_gan_jax.train.recipe import Phase, recipe_of
@@ -35,11 +35,19 @@ class Trainer:
     """The compiled phases of a configuration on a mesh, and the state they start from."""
 
     def __init__(
-        self, config: Config, class_counts, *, dtype: str, kernels: str = "xla", mesh=None
+        self,
+        config: Config,
+        class_counts,
+        *,
+        dtype: str,
+        kernels: str = "xla",
+        mesh=None,
+        networks: Networks | None = None,
     ):
+        """By default on all devices, with the networks of the configuration."""
         train = config.train
         self.config, self.mesh = config, mesh or make_mesh(fsdp=config.mesh.fsdp)
-        self.networks = networks_of(config.model, config.discriminator)
+        self.networks = networks or networks_of(config.model, config.discriminator)
         adam = {"b1": train.beta1, "b2": train.beta2, "eps": train.eps}
         self.g_optimizer = lazy_adam(
             train.g_lr, interval=train.g_interval, shared_learning_rate=train.shared_lr, **adam

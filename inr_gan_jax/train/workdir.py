@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -12,27 +11,21 @@ from inr_gan_jax import config as configs
 from inr_gan_jax.config import Config
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.kernels import choice
-from inr_gan_jax.runtime import devices
+from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.runtime.processes import any_fails, by_first
 from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.storage.paths import reached
 from inr_gan_jax.train.lease import Lease
+from inr_gan_jax.train.means import Means, means_of
 
 RUN_FILE = "run.json"
 
 
-class Means(NamedTuple):
-    """How a run computes: the type of features, what evaluates grids (xla or pallas), and why."""
-
-    dtype: str
-    kernels: str
-    why: str
-
-
 @contextlib.contextmanager
-def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tuple[Means, Lease]]:
+def opened(
+    workdir: epath.Path, config: Config, source: Source, networks: Networks
+) -> Iterator[tuple[Means, Lease]]:
     """This run's hold on its workdir, which is made: (means of computing, lease) for the body.
 
     Process 0 looks, decides and writes; the others hear of it, and must see what it wrote.
@@ -45,7 +38,7 @@ def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tupl
     def take() -> list:
         try:
             with reached(workdir):
-                return [*_claim(workdir, config, source, lease), lease.token]
+                return [*_claim(workdir, config, source, networks, lease), lease.token]
         except OSError as error:
             raise UserError(f"workdir {workdir} cannot be used: {error}") from error
 
@@ -63,7 +56,9 @@ def opened(workdir: epath.Path, config: Config, source: Source) -> Iterator[tupl
         lease.release()
 
 
-def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) -> Means:
+def _claim(
+    workdir: epath.Path, config: Config, source: Source, networks: Networks, lease: Lease
+) -> Means:
     """Makes the workdir or checks that it holds this very run; returns the means of computing."""
     path = workdir / RUN_FILE
     ours = json.loads(json.dumps(configs.identity(config, source.content_hash)))
@@ -86,19 +81,11 @@ def _claim(workdir: epath.Path, config: Config, source: Source, lease: Lease) ->
     lease.take()
     record["config"] = configs.to_plain(config)
     _write_record(path, record)
-    before = json.dumps(record)  # what was measured stays: a run that goes on computes as before
-    dtype = config.train.dtype
-    if dtype == "bfloat16" and jax.default_backend() == "cpu":
-        dtype = record["cpu_dtype"] = record.get("cpu_dtype") or devices.quicker_dtype()
-    if config.kernels == "auto" and jax.default_backend() == "tpu":
-        of_kind = record.setdefault("kernels", {})
-        kind = jax.devices()[0].device_kind
-        kernels = of_kind[kind] = of_kind.get(kind) or choice.choose(config, dtype)
-    else:
-        kernels = choice.choose(config, dtype)
+    before = json.dumps(record)
+    means = means_of(config, networks, record)
     if json.dumps(record) != before:
         _write_record(path, record)
-    return Means(dtype, *kernels)
+    return means
 
 
 def _read_record(path: epath.Path) -> dict:

@@ -15,7 +15,9 @@ from inr_gan_jax import main as training
 from inr_gan_jax.costs.hardware import KINDS
 from inr_gan_jax.costs.program import Cost, Program
 from inr_gan_jax.costs.traffic import Traffic
+from inr_gan_jax.train import means
 from inr_gan_jax.doctor import __main__ as doctor
+from inr_gan_jax.train import means
 from inr_gan_jax.doctor import fit, machine, topology
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime import devices
@@ -109,7 +111,7 @@ def test_the_flags_that_make_it_fit_are_printed(fits, tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(fit, "measure", measure)
     monkeypatch.setattr(devices, "use_compilation_cache", lambda: None)
-    monkeypatch.setattr(devices, "quicker_dtype", lambda: "float32")
+    monkeypatch.setattr(means, "quicker_dtype", lambda: "float32")
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
     path = tmp_path / "report.json"
     doctor_here(FFHQ, f"--json={path}")

@@ -170,9 +170,8 @@ def test_the_report(trainer, program):
     told = json.loads(json.dumps(report.values(job, program)))
     assert told["phases"]["g_main"]["flops"] == program.phases["g_main"].flops
     assert told["memory"] == program.memory and told["fits"]
-    assert (
-        trainer.program().summary().startswith(f"memory {short(program.memory / 2**30)} GiB per ")
-    )
+    line = trainer.program().summary()
+    assert line.startswith(f"memory {short(program.memory / 2**30)} GiB per ")
     on_tpu = dataclasses.replace(program, hardware=KINDS["TPU v5 lite"])
     text = report.text(job, on_tpu)
     assert "limit  expected ms" in text and text.endswith("it fits")

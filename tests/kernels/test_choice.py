@@ -8,6 +8,7 @@ import pytest
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
+from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.runtime import devices
 
 TIMED = {"xla": 2e-3, "pallas": 1e-3}
@@ -22,36 +23,43 @@ def config_of(family="inr_gan", **changes):
     return parse(config)
 
 
+def networks(*args, **changes):
+    config = config_of(*args, **changes)
+    return networks_of(config.model, config.discriminator)
+
+
+def chosen(dtype, family="inr_gan", wanted="auto"):
+    return choice.choose(wanted, networks(family), 8, dtype)
+
+
 @pytest.fixture
 def tpu(monkeypatch, tmp_path):
     """A machine that says it has one, and what was timed there: the calls."""
     calls = []
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     monkeypatch.setattr(devices, "compilation_cache", lambda: str(tmp_path / "cache" / "xla"))
-    monkeypatch.setattr(
-        choice, "seconds", lambda config, dtype: calls.append((config, dtype)) or dict(TIMED)
-    )
+    monkeypatch.setattr(choice, "seconds", lambda *case: calls.append(case) or dict(TIMED))
     return calls
 
 
 def test_without_a_timing_it_is_xla():
-    assert choice.choose(config_of(), "float32") == ("xla", "the kernels are for TPUs")
+    assert chosen("float32") == ("xla", "the kernels are for TPUs")
 
 
 def test_demanded_kernels_are_interpreted_here_and_refused_on_a_gpu(monkeypatch):
-    name, why = choice.choose(config_of(kernels="pallas"), "float32")
+    name, why = chosen("float32", wanted="pallas")
     assert name == "pallas" and "interpreted" in why
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(UserError, match="on a GPU use xla"):
-        choice.choose(config_of(kernels="pallas"), "float32")
-    assert choice.choose(config_of(), "float32")[0] == "xla"
+        chosen("float32", wanted="pallas")
+    assert chosen("float32")[0] == "xla"
 
 
 def test_a_tpu_times_both_once_and_remembers(tpu, tmp_path):
-    first = choice.choose(config_of(), "bfloat16")
+    first = chosen("bfloat16")
     assert first == ("pallas", "1.00 ms a pass here, 2.00 ms by xla")
-    assert choice.choose(config_of(), "bfloat16") == first and len(tpu) == 1
-    choice.choose(config_of(), "float32")
+    assert chosen("bfloat16") == first and len(tpu) == 1
+    chosen("float32")
     assert len(tpu) == 2
     assert set(map(len, json.loads((tmp_path / "cache" / choice.FILE).read_text()).values())) == {2}
 
@@ -59,23 +67,23 @@ def test_a_tpu_times_both_once_and_remembers(tpu, tmp_path):
 def test_a_damaged_memory_is_made_anew(tpu, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / choice.FILE).write_text("[")
-    choice.choose(config_of(), "bfloat16")
-    choice.choose(config_of(), "bfloat16")
+    chosen("bfloat16")
+    chosen("bfloat16")
     assert len(tpu) == 1
 
 
 def test_kernels_that_cannot_be_compiled_are_named(tpu, monkeypatch):
-    def fails(config, dtype):
+    def fails(*case):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: vmem\nmore")
 
     monkeypatch.setattr(choice, "seconds", fails)
-    name, why = choice.choose(config_of(), "bfloat16")
+    name, why = chosen("bfloat16")
     assert name == "xla" and why.endswith("RESOURCE_EXHAUSTED: vmem")
 
 
 def test_what_has_no_kernels_is_not_timed(tpu):
     for family in ("inr_gan_bil", "stylegan2"):
-        assert choice.choose(config_of(family), "bfloat16")[0] == "xla"
+        assert chosen("bfloat16", family)[0] == "xla"
     assert not tpu
 
 
@@ -86,5 +94,5 @@ def test_what_has_no_kernels_cannot_have_them_demanded(family):
 
 
 def test_both_are_timed_with_gradients():
-    timed = choice.seconds(config_of(), "float32", interpret=True, repeats=1)
+    timed = choice.seconds(networks(), 8, "float32", interpret=True, repeats=1)
     assert timed.keys() == {"xla", "pallas"} and min(timed.values()) > 0

@@ -10,6 +10,9 @@ import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
+from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.train import workdir as workdirs
+from inr_gan_jax.train import means
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
@@ -21,7 +24,12 @@ from inr_gan_jax.train.health import Health
 from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
-from inr_gan_jax.train.workdir import opened
+
+
+def opened(workdir, config, source):
+    """train.workdir.opened with the networks of the configuration."""
+    networks = networks_of(config.model, config.discriminator)
+    return workdirs.opened(epath.Path(workdir), config, source, networks)
 
 
 def tiny(**train):
@@ -188,13 +196,13 @@ def test_health_counts_iterations_in_a_row():
 def test_kernels_are_chosen_once_for_each_kind_of_tpu(source, tmp_path, monkeypatch):
     """A run that goes on computes as it did before, and elsewhere as is best there."""
     chosen = iter([("pallas", "so it is"), ("xla", "so it is there")])
-    monkeypatch.setattr(choice, "choose", lambda config, dtype: next(chosen))
+    monkeypatch.setattr(choice, "choose", lambda *_: next(chosen))
     kind = "TPU v5 lite"
     monkeypatch.setattr(jax, "devices", lambda: [type("Device", (), {"device_kind": kind})])
 
     def used() -> tuple:
-        with opened(epath.Path(tmp_path / "run"), tiny(), source) as (means, _):
-            return means.kernels, means.why
+        with opened(tmp_path / "run", tiny(), source) as (found, _):
+            return found.kernels, found.why
 
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert used() == used() == ("pallas", "so it is")
@@ -205,14 +213,14 @@ def test_kernels_are_chosen_once_for_each_kind_of_tpu(source, tmp_path, monkeypa
 def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, monkeypatch):
     """Measured at the first start, said, and kept: a run that goes on computes as it did before."""
     config = tiny(dtype="bfloat16")
-    monkeypatch.setattr(devices, "quicker_dtype", lambda: "float32")
+    monkeypatch.setattr(means, "quicker_dtype", lambda: "float32")
 
     def used(folder, config=config):
-        with opened(epath.Path(tmp_path / folder), config, source) as (means, _):
-            return means.dtype
+        with opened(tmp_path / folder, config, source) as (found, _):
+            return found.dtype
 
     assert used("slow") == "float32"
-    monkeypatch.setattr(devices, "quicker_dtype", lambda: "bfloat16")
+    monkeypatch.setattr(means, "quicker_dtype", lambda: "bfloat16")
     assert used("slow") == "float32"
     assert used("quick") == "bfloat16"
     assert used("exact", tiny(dtype="float32")) == "float32"
