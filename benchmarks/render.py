@@ -7,8 +7,8 @@ import jax
 from benchmarks.networks import random_image
 from benchmarks.timing import medians
 from inr_gan_jax.costs import flops
-from inr_gan_jax.render.image import TILE
 from inr_gan_jax.render.region import render_region
+from inr_gan_jax.render.view import TILE
 
 
 def rows() -> list[dict]:
@@ -43,7 +43,7 @@ def _tiled() -> dict:
         return [pixels for *_, pixels in itertools.islice(image.tiles(side, side, **view), count)]
 
     def flop(side, pixels, **options):
-        (rows, *_), (columns, *_) = image._axis_tiles(image.view(side, side, **options), pixels)
+        (rows, *_), (columns, *_) = image.axis_tiles(image.view(side, side, **options), pixels)
         part = jax.make_jaxpr(lambda p: render_region(p, rows, columns, None))(image.params)
         return flops.count(part).total()
 

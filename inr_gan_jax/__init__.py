@@ -10,7 +10,7 @@ import importlib
 _PUBLIC = {
     "load": "inr_gan_jax.model",
     "Model": "inr_gan_jax.model",
-    "open_image": "inr_gan_jax.render.inr_file",
+    "open_image": "inr_gan_jax.render.image",
     "UserError": "inr_gan_jax.errors",
 }
 

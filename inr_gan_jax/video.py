@@ -148,7 +148,7 @@ def _morph(model, seeds: list[int], options: dict) -> Iterator[np.ndarray]:
 def _zoom(model, point: tuple, factor: float, options: dict) -> Iterator[np.ndarray]:
     """Frames that come closer to a point of one image, and go back with --loop."""
     from inr_gan_jax.render.frames import Planned, deepest_zoom, plan, zoom_windows
-    from inr_gan_jax.render.image import FRAME
+    from inr_gan_jax.render.view import FRAME
 
     window = options.get("window", FRAME)
     deepest = deepest_zoom(window, *_size(model, options))

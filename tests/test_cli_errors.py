@@ -16,12 +16,12 @@ from absl.testing import flagsaver
 from etils import epath
 from PIL import Image
 
-from inr_gan_jax.models.networks import networks_of
-from inr_gan_jax.train import workdir as workdirs
 from inr_gan_jax import config as configs
 from inr_gan_jax import generate, main
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.train import workdir as workdirs
 
 ROOT = Path(__file__).parent.parent
 DIGITS = f"--config={ROOT}/configs/digits.py"

@@ -70,7 +70,7 @@ LARGEST = 2**28  # pixels of projected.png, which is held in memory
 def _target(model):
     """The photo or the scattered pixels that flags name."""
     from inr_gan_jax.project.target import POINTS, read_photo, read_points
-    from inr_gan_jax.render.image import FRAME
+    from inr_gan_jax.render.view import FRAME
 
     if not TARGET.value.lower().endswith(POINTS):
         window = FRAME

@@ -10,7 +10,8 @@ from inr_gan_jax.pictures.film import encode as encode_film
 from inr_gan_jax.pictures.pixels import opaque, to_uint8
 from inr_gan_jax.project.compare import as_seen
 from inr_gan_jax.project.target import Photo, Scattered
-from inr_gan_jax.render.image import FRAME, ContinuousImage, View
+from inr_gan_jax.render.image import ContinuousImage
+from inr_gan_jax.render.view import FRAME, View
 from inr_gan_jax.storage.atomic import replaced
 
 SMALLEST = 256  # pixels of the longer side of panels and films: smaller ones are enlarged

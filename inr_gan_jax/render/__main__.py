@@ -130,8 +130,7 @@ def main(_) -> None:
     import jax
 
     from inr_gan_jax.render import files
-    from inr_gan_jax.render.image import ContinuousImage
-    from inr_gan_jax.render.inr_file import open_image
+    from inr_gan_jax.render.image import ContinuousImage, open_image
     from inr_gan_jax.runtime.devices import use_compilation_cache
 
     use_compilation_cache()

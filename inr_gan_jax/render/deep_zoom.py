@@ -16,7 +16,8 @@ from tqdm import tqdm
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import encode
 from inr_gan_jax.pictures.pixels import to_uint8
-from inr_gan_jax.render.image import WHOLE, ContinuousImage, View
+from inr_gan_jax.render.tiles import Tiled
+from inr_gan_jax.render.view import WHOLE, View
 from inr_gan_jax.render.writing import Journal
 from inr_gan_jax.storage.atomic import replaced
 
@@ -31,7 +32,7 @@ XML = (
 
 
 def save(
-    image: ContinuousImage,
+    image: Tiled,
     path: epath.Path,
     view: View,
     tile: int,
@@ -71,7 +72,7 @@ def save(
     journal.remove()
 
 
-def level_views(image: ContinuousImage, view: View) -> list[View]:
+def level_views(image: Tiled, view: View) -> list[View]:
     """The views of all levels, from one pixel to `view`.
 
     All show the same function, the one that `view` shows: points snap where they do there. Below

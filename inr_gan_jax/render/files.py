@@ -13,7 +13,8 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import PICTURES, encode
 from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import deep_zoom, inr_file, tiff
-from inr_gan_jax.render.image import TILE, ContinuousImage, View
+from inr_gan_jax.render.tiles import Tiled
+from inr_gan_jax.render.view import TILE, View
 from inr_gan_jax.storage.atomic import replaced
 
 IN_MEMORY = {**PICTURES, ".npy": ("npy", 2**31 - 1)}  # kind, and longest side, by suffix
@@ -23,7 +24,7 @@ MEMORY = 2**30  # bytes of pixels
 
 
 def save(
-    image: ContinuousImage,
+    image: Tiled,
     path: epath.PathLike,
     width: int | None = None,
     height: int | None = None,
@@ -95,7 +96,7 @@ def writable(path: epath.PathLike, overwrite: bool) -> Iterator[epath.Path]:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _save_picture(image: ContinuousImage, path, view: View, tile: int, quality: int) -> None:
+def _save_picture(image: Tiled, path, view: View, tile: int, quality: int) -> None:
     kind, longest = IN_MEMORY[path.suffix.lower()]
     dtype = np.dtype(np.float32 if kind == "npy" else np.uint8)
     size = f"{view.width}x{view.height}"
@@ -116,7 +117,7 @@ def _save_picture(image: ContinuousImage, path, view: View, tile: int, quality: 
             encode(pixels, file, kind, quality)
 
 
-def _pixels(image: ContinuousImage, view: View, tile: int, dtype: np.dtype) -> np.ndarray:
+def _pixels(image: Tiled, view: View, tile: int, dtype: np.dtype) -> np.ndarray:
     """All pixels, `[H, W, C]`, made of tiles under a progress bar."""
     picture = np.empty((view.height, view.width, image.channels), dtype)
     count = -(-view.height // tile) * -(-view.width // tile)

@@ -1,20 +1,21 @@
-"""Many frames of one size: planned together, so that they compile once, and encoded."""
+"""Many frames of one size, planned together, so that they compile once."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from inr_gan_jax.render.image import ContinuousImage, View, tile_side
 from inr_gan_jax.render.plan import Axis
+from inr_gan_jax.render.tiles import Tiled
+from inr_gan_jax.render.view import View, tile_side
 
 Plans = dict[tuple[View, int], tuple[list[Axis], list[Axis]]]
 FLOAT32_STEP = 2.0**-23  # between the coordinates of neighbouring pixels, near the frame's edge
 
 
-class Planned(ContinuousImage):
+class Planned(Tiled):
     """An image whose views were planned beforehand (see `plan`)."""
 
-    def __init__(self, image: ContinuousImage, plans: Plans):
+    def __init__(self, image: Tiled, plans: Plans):
         super().__init__(image.params, dtype=image.dtype)
         self._plans = plans
 
@@ -22,11 +23,11 @@ class Planned(ContinuousImage):
         """The pixels `[height, width, C]` of a planned view."""
         return self.render(**vars(view))
 
-    def _axis_tiles(self, view: View, tile: int, overlap: int = 0) -> tuple[list[Axis], list[Axis]]:
+    def axis_tiles(self, view: View, tile: int, overlap: int = 0) -> tuple[list[Axis], list[Axis]]:
         return self._plans[view, tile]
 
 
-def plan(image: ContinuousImage, views: Iterable[View]) -> Plans:
+def plan(image: Tiled, views: Iterable[View]) -> Plans:
     """The plans of views of one size, padded to one shape: all run one compiled program.
 
     They hold for every image of the same network. Deeper zooms need fewer cells of the coarse
@@ -35,7 +36,7 @@ def plan(image: ContinuousImage, views: Iterable[View]) -> Plans:
     plans: Plans = {}
     for view in views:
         tile = tile_side(view)
-        plans[view, tile] = image._axis_tiles(view, tile)
+        plans[view, tile] = image.axis_tiles(view, tile)
     for side in (0, 1):
         axes = [axis for sides in plans.values() for axis in sides[side]]
         sizes = [max(len(level.coordinate) for level in group)

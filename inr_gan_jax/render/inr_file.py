@@ -25,7 +25,6 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.inr import Block, InrParams, InrSpec, Layer
-from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.storage.atomic import replaced
 
 VERSION = 1
@@ -70,13 +69,13 @@ def open_images(path: epath.PathLike) -> InrParams:
     return _read(path, None)
 
 
-def open_image(path: epath.PathLike, index: int = 0, *, dtype: str = "float32") -> ContinuousImage:
-    """Opens image number `index` of a file that `ContinuousImage.save` or `save_images` wrote.
+def open_params(path: epath.PathLike, index: int) -> InrParams:
+    """Image number `index` of a file, without batch axis; the rest is not read.
 
-    `dtype` (or bfloat16) is that of the features when it is rendered. Raises UserError, one line,
-    for a file that is missing, damaged, foreign or too new, or that has fewer images.
+    Raises UserError, one line, for a file that is missing, damaged, foreign or too new, or that has
+    fewer images.
     """
-    return ContinuousImage(_read(path, int(index)), dtype=dtype)
+    return _read(path, int(index))
 
 
 def _read(path: epath.PathLike, index: int | None) -> InrParams:

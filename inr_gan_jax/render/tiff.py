@@ -15,14 +15,15 @@ from tqdm import tqdm
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.pixels import to_uint8
-from inr_gan_jax.render.image import ContinuousImage, View
+from inr_gan_jax.render.tiles import Tiled
+from inr_gan_jax.render.view import View
 from inr_gan_jax.render.writing import Journal
 from inr_gan_jax.storage.atomic import replaced
 
 SYNC_SECONDS = 5.0  # how much work a killed process may lose
 
 
-def save(image: ContinuousImage, path: epath.Path, view: View, tile: int, overwrite: bool) -> None:
+def save(image: Tiled, path: epath.Path, view: View, tile: int, overwrite: bool) -> None:
     """Writes a view as an uncompressed BigTIFF with tiles of `tile` pixels a side, uint8.
 
     Until it is complete it is `path` + ".part", with a journal beside it; the same call goes on

@@ -8,14 +8,15 @@ import numpy as np
 from etils import epath
 
 from inr_gan_jax.models.inr import InrParams
-from inr_gan_jax.render.image import ContinuousImage, View
+from inr_gan_jax.render.tiles import Tiled
+from inr_gan_jax.render.view import View
 from inr_gan_jax.storage.atomic import replaced
 
 
 class Journal:
     """The JSON file beside an unfinished one: whose beginning that is, and how far it got."""
 
-    def __init__(self, path: epath.PathLike, image: ContinuousImage, view: View, **settings):
+    def __init__(self, path: epath.PathLike, image: Tiled, view: View, **settings):
         """`settings`: whatever else decides the bytes of the file."""
         self._path = epath.Path(path)
         identity = {"parameters": fingerprint(image.params), "dtype": image.dtype}

@@ -15,12 +15,11 @@ from inr_gan_jax import main as training
 from inr_gan_jax.costs.hardware import KINDS
 from inr_gan_jax.costs.program import Cost, Program
 from inr_gan_jax.costs.traffic import Traffic
-from inr_gan_jax.train import means
 from inr_gan_jax.doctor import __main__ as doctor
-from inr_gan_jax.train import means
 from inr_gan_jax.doctor import fit, machine, topology
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime import devices
+from inr_gan_jax.train import means
 
 ROOT = Path(__file__).parent.parent.parent
 FFHQ = f"--config={ROOT}/configs/ffhq.py"

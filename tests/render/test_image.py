@@ -142,7 +142,7 @@ def test_render_costs_its_subset_alone(family, ratio):
     weights = jax.jit(inr.weights).lower(params).cost_analysis()["flops"]
 
     def cost(size):
-        (rows, *_), (columns, *_) = image._axis_tiles(image.view(size, size), size)
+        (rows, *_), (columns, *_) = image.axis_tiles(image.view(size, size), size)
         lowered = render_region.lower(params, rows, columns, None)
         sides = [len(level.coordinate) for level in rows.levels]
         return lowered.cost_analysis()["flops"] - weights, sides

@@ -15,8 +15,8 @@ import inr_gan_jax
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.render import between
-from inr_gan_jax.render.image import ContinuousImage
-from inr_gan_jax.render.inr_file import KEY, open_image, open_images, save_images
+from inr_gan_jax.render.image import ContinuousImage, open_image
+from inr_gan_jax.render.inr_file import KEY, open_images, save_images
 
 params_of = functools.cache(test_inr.params_of)
 FAMILIES = ("inr_gan", "inr_gan_bil", "inr_gan_fmm_sigmoid", "inr_gan_predicted_coords", "cips")

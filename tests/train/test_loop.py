@@ -10,16 +10,14 @@ import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from inr_gan_jax.models.networks import networks_of
-from inr_gan_jax.train import workdir as workdirs
-from inr_gan_jax.train import means
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
-from inr_gan_jax.runtime import devices
+from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
-from inr_gan_jax.train import loop
+from inr_gan_jax.train import loop, means
+from inr_gan_jax.train import workdir as workdirs
 from inr_gan_jax.train.health import Health
 from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
