@@ -15,7 +15,8 @@ import jax
 from absl import flags
 
 from benchmarks import NAMED, SUITES
-from inr_gan_jax.errors import UserError, nearest, run
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError, nearest
 
 SUITE = flags.DEFINE_list("suite", list(SUITES), f"Of {', '.join((*SUITES, *NAMED))}.")
 JSON = flags.DEFINE_string("json", None, "Also write the results to this file.")

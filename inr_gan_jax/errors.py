@@ -1,11 +1,7 @@
-"""The one error that a user's mistake may raise, and how a command reports it."""
+"""The one error that a user's mistake may raise."""
 
 import difflib
-import re
-import sys
-from collections.abc import Callable, Iterable
-
-from absl import app, flags, logging
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -16,53 +12,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Returns `; did you mean "x"?` for the known word closest to `word`, else the empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def reports_user_errors(command: Callable[..., int | None]) -> Callable[..., int]:
-    """Wraps a command: a UserError becomes one line on stderr and exit code 2, not a traceback."""
-
-    def wrapped(*args, **kwargs) -> int:
-        try:
-            return command(*args, **kwargs) or 0
-        except UserError as error:
-            return _report(str(error))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-
-    return wrapped
-
-
-def run(
-    command: Callable[[list[str]], int | None],
-    parse: Callable[[list[str]], list[str]] = flags.FLAGS,
-) -> None:
-    """Starts a command line: parses absl flags, runs, exits; every user's mistake is one line."""
-
-    @reports_user_errors
-    def checked(argv: list[str]) -> int | None:
-        if len(argv) > 1:
-            raise UserError(f"unexpected argument {argv[1]!r}: flags look like --name=value")
-        return command(argv)
-
-    def parsed(argv: list[str]) -> list[str]:
-        try:
-            return parse(argv)
-        except SystemExit:  # --help, which absl counts as a failure
-            sys.exit(0)
-        except UserError as error:
-            message = str(error)
-        except flags.Error as error:
-            message = str(error).split("\n")[0]
-            message = re.sub(r"^flag (--\w+)=None: .*", r"\1 is missing", message)
-            message += " (see --help)"
-        sys.exit(_report(message))
-
-    logging.set_verbosity(logging.WARNING)  # TFDS and orbax tell each step
-    app.run(checked, flags_parser=parsed)
-
-
-def _report(message: str) -> int:
-    """One line on stderr, whatever a library's message in it looks like; the exit code."""
-    print("error:", " ".join(message.splitlines()), file=sys.stderr)
-    return 2

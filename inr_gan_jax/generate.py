@@ -12,7 +12,6 @@ python -m inr_gan_jax.render.
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,17 +19,17 @@ from absl import flags
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.arguments import parse_class, parse_seeds
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
+CHECKPOINT = shared.checkpoint()
 SEEDS = flags.DEFINE_string("seeds", None, "Seeds, one image each: 0-15 or 3,7,20-29.")
-LATENTS = flags.DEFINE_string("latents", None, "Instead of seeds: float array [n, z_dim] (.npy).")
-OUTDIR = flags.DEFINE_string("outdir", None, "Where to write; made if absent.", required=True)
-TRUNCATION = flags.DEFINE_float("truncation", 1.0, "Psi: 1 is none, 0 the average image.")
-CLASS = flags.DEFINE_integer(
-    "class_index", None, "Class of all images; default: drawn like the training data's."
-)
+LATENTS = shared.path("latents", None, "Instead of seeds: float array [n, z_dim] (.npy).")
+OUTDIR = shared.path("outdir", None, "Where to write; made if absent.", required=True)
+TRUNCATION = shared.truncation()
+CLASS = shared.class_index("Class of all images; default: drawn like the training data's.")
 FORMAT = flags.DEFINE_enum(
     "format", "png", ["png", "npy"], "png: a file each; npy: float32 [n, H, W, C], unclipped."
 )
@@ -39,19 +38,7 @@ DTYPE = flags.DEFINE_enum(
 )
 BATCH = flags.DEFINE_integer("batch_size", 16, "Images at a time.", lower_bound=1)
 
-SIZE = flags.DEFINE_string("size", None, "Pixels, WIDTHxHEIGHT; default: the training size.")
-WINDOW = flags.DEFINE_string("window", None, "left,bottom,right,top; default: -1,-1,1,1.")
-SUPERRES = flags.DEFINE_integer(
-    "superres_from", None, "First level (0: coarsest) with points between its training cells."
-)
-DENSITY = flags.DEFINE_float(
-    "density", None, "How much finer those levels are (inf: continuous); default: as size needs."
-)
-SAMPLES = flags.DEFINE_integer("samples", None, "Points averaged per pixel: 1, 4, 9, 16, ...")
-ALIGN = flags.DEFINE_enum("align", None, ["edge", "center"], "Where in a pixel its point lies.")
-TABLES = flags.DEFINE_enum(
-    "tables", None, ["clamp", "reflect"], "Learned tables beyond the frame; default: clamp."
-)
+VIEW = shared.View(*shared.View.TEXTS)
 
 LARGEST = 2**28  # pixels of one image, which is held in memory
 
@@ -79,18 +66,8 @@ def main(_) -> None:
     """Parses flags, generates in batches, writes."""
     if (SEEDS.value is None) == (LATENTS.value is None):
         raise UserError("give --seeds=0-15 or --latents=z.npy, one of the two")
-    if not math.isfinite(TRUNCATION.value):
-        raise UserError(f"--truncation={TRUNCATION.value} must be finite")
     seeds = parse_seeds(SEEDS.value) if SEEDS.value is not None else None
-    view = view_options(
-        SIZE.value,
-        WINDOW.value,
-        superres_from=SUPERRES.value,
-        density=DENSITY.value,
-        samples=SAMPLES.value,
-        align=ALIGN.value,
-        tables=TABLES.value,
-    )
+    truncation, view = shared.finite(TRUNCATION), VIEW.options()
 
     from inr_gan_jax.model import load
     from inr_gan_jax.runtime.devices import use_compilation_cache
@@ -103,8 +80,11 @@ def main(_) -> None:
     else:
         z, name = model.latents(seeds), "seed"
     classes = parse_class(model, seeds, CLASS.value)
-    made = _views(model, z, classes, view) if view else _batches(model, z, classes)
-    outdir = epath.Path(OUTDIR.value).expanduser()
+    if view:
+        made = _views(model, z, classes, truncation, view)
+    else:
+        made = _batches(model, z, classes, truncation)
+    outdir = epath.Path(OUTDIR.value)
     try:
         outdir.mkdir(parents=True, exist_ok=True)
         if FORMAT.value == "npy":
@@ -118,7 +98,9 @@ def main(_) -> None:
     print(f"{outdir}: {what} from {model.images_seen / 1000:.1f} kimg of training")
 
 
-def _batches(model, z: np.ndarray, classes: np.ndarray | None) -> Iterator[np.ndarray]:
+def _batches(
+    model, z: np.ndarray, classes: np.ndarray | None, truncation: float
+) -> Iterator[np.ndarray]:
     """Images `[b, H, W, C]` of latents `[n, z_dim]`, some at a time, with a progress bar."""
     batch = min(BATCH.value, len(z))
     with tqdm(total=len(z), unit="image", delay=2) as bar:
@@ -127,13 +109,15 @@ def _batches(model, z: np.ndarray, classes: np.ndarray | None) -> Iterator[np.nd
             made = model.images(
                 z[rows],
                 classes=None if classes is None else classes[rows],
-                truncation=TRUNCATION.value,
+                truncation=truncation,
             )[: len(z) - start]
             yield made
             bar.update(len(made))
 
 
-def _views(model, z: np.ndarray, classes: np.ndarray | None, view: dict) -> Iterator[np.ndarray]:
+def _views(
+    model, z: np.ndarray, classes: np.ndarray | None, truncation: float, view: dict
+) -> Iterator[np.ndarray]:
     """Images `[1, H, W, C]` of latents `[n, z_dim]`, rendered one by one with options of View.
 
     Raises UserError, before anything is rendered, for views that this model cannot have.
@@ -141,7 +125,7 @@ def _views(model, z: np.ndarray, classes: np.ndarray | None, view: dict) -> Iter
 
     def image(k):
         which = None if classes is None else classes[k]
-        return model.image(latent=z[k], classes=which, truncation=TRUNCATION.value)
+        return model.image(latent=z[k], classes=which, truncation=truncation)
 
     try:
         found = image(0).view(**view)
@@ -149,8 +133,8 @@ def _views(model, z: np.ndarray, classes: np.ndarray | None, view: dict) -> Iter
         raise UserError(str(error)) from None
     if found.width * found.height > LARGEST:
         raise UserError(
-            f"--size={SIZE.value} is too large here: python -m inr_gan_jax.render writes one image "
-            f"tile by tile"
+            f"--size={VIEW['size']} is too large here: python -m inr_gan_jax.render writes one "
+            "image tile by tile"
         )
     bar = tqdm(range(len(z)), unit="image", delay=2)
     return (image(k).render(**view)[None] for k in bar)

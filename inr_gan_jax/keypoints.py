@@ -14,18 +14,19 @@ frame (-1,-1,1,1), y upwards. Mind the fit's PSNR: what it misses, neither weigh
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 from absl import flags, logging
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
-DATA = flags.DEFINE_string("data", None, "A zip or folder of images with keypoints.", required=True)
-DEST = flags.DEFINE_string("dest", None, "Also write the report here, as JSON.")
+CHECKPOINT = shared.checkpoint()
+DATA = shared.path("data", None, "A zip or folder of images with keypoints.", required=True)
+DEST = shared.path("dest", None, "Also write the report here, as JSON.")
 COUNT = flags.DEFINE_integer("count", 1000, "Images to use at most, drawn at random.")
 STYLES = flags.DEFINE_enum("styles", "w+", ["w", "w+"], "One style per image, or one per layer.")
 STEPS = flags.DEFINE_integer("steps", 300, "Adam steps of the fit.", lower_bound=1)
@@ -116,7 +117,7 @@ def _report(model, images: np.ndarray, points: np.ndarray) -> dict:
 def main(_) -> None:
     """Parses flags, fits, regresses, reports."""
     logging.set_verbosity(logging.WARNING)  # orbax tells each step of a restore
-    if not (math.isfinite(RATE.value) and RATE.value > 0):
+    if not shared.finite(RATE) > 0:
         raise UserError(f"--learning_rate={RATE.value} must be above 0")
     dest = None if DEST.value is None else epath.Path(DEST.value)
     try:

@@ -15,8 +15,6 @@ measures its newest checkpoint (or, with --workdir=runs/ffhq/checkpoints/1000, t
 compares its images at several sizes with resampled ones: a table, report.json and report.png.
 """
 
-import re
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,18 +22,17 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from inr_gan_jax.errors import UserError, nearest, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.config import CONFIG, opened, parse_flags
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/; its keys are overridden by --config.KEY=VALUE."
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default runs/<config>.")
-
-
+flags.declare_key_flag("config")
+WORKDIR = shared.path("workdir", None, "Where the run lives; default runs/<config>.")
 ALLOW_CPU = flags.DEFINE_bool(
     "allow_cpu", False, "Train on the CPU though this machine has an accelerator."
 )
-WEIGHTS = flags.DEFINE_list(
+WEIGHTS = shared.paths(
     "detector_weights",
     [],
     "Files with the weights of detectors (.pth, .safetensors), in any order.",
@@ -45,74 +42,9 @@ REPEATS = flags.DEFINE_integer("repeats", 1, "Measurements, each on other latent
 SIZES = flags.DEFINE_list("sizes", [], "Report: lengths of the longer side in pixels.")
 IMAGES = flags.DEFINE_integer("images", 5000, "Report: generated images.", lower_bound=2)
 DETECTOR = flags.DEFINE_enum("detector", "inception", ["inception", "pixel"], "Report: features.")
-REFERENCE = flags.DEFINE_string(
+REFERENCE = shared.path(
     "reference", None, "Report: larger real images, a zip or folder; default: the training data."
 )
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags and loads the configuration.
-
-    Raises UserError for an override of no known key and for whatever goes wrong in the
-    configuration's file, flags.Error for other flags.
-    """
-    _check_overrides(argv)
-    try:
-        rest = flags.FLAGS(argv)
-        dict(CONFIG.value or {})  # a file that cannot be read raises when it is looked at
-    except Exception as error:
-        if isinstance(error, flags.Error) and "parsing config file" not in str(error):
-            raise
-        raise UserError(_explain(error, argv)) from error
-    return rest
-
-
-def _explain(error: Exception, argv: list[str]) -> str:
-    """One line: which configuration could not be loaded, where in it, and why."""
-    found = re.search(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
-    where = path = found[1] if found else ""
-    cause, line = error, None
-    while True:  # ml_collections wraps what happened in the file, or lets it pass
-        frames = traceback.extract_tb(cause.__traceback__)
-        line = next((f.lineno for f in reversed(frames) if f.filename == path.split(":")[0]), None)
-        inner = cause.__cause__ or cause.__context__
-        if line or not inner:
-            break
-        cause = inner
-    if line:
-        where += f", line {line}"
-    if isinstance(cause, OSError):  # a file that is not there: the last line says so
-        return f"--config={where}: {str(cause).splitlines()[-1].strip()}"
-    kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
-    return f"--config={where}: {kind}{' '.join(str(cause).split())}"
-
-
-def _check_overrides(argv: list[str]) -> None:
-    from inr_gan_jax.config import KEYS
-
-    for match in filter(None, (re.match(r"--?(?:no)?(config\.[\w.]+)", arg) for arg in argv)):
-        if not any(f"{key}.".startswith(f"{match[1]}.") for key in KEYS):
-            raise UserError(f"unknown key {match[1]}" + nearest(match[1], KEYS))
-
-
-def opened(draft: ConfigDict):
-    """The frozen configuration and its data set, both checked; UserError for a user's mistake."""
-    import jax
-
-    from inr_gan_jax.config import parse
-    from inr_gan_jax.data.sources import open_source
-
-    config = parse(draft)
-    source = open_source(
-        config.data.source,
-        height=config.model.height,
-        width=config.model.width,
-        channels=config.model.channels,
-        labels=config.data.labels,
-        data_dir=config.data.data_dir or None,
-        progress=jax.process_index() == 0,
-    )
-    return parse(draft, num_classes=source.num_classes), source
 
 
 def train(

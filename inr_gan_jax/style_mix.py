@@ -9,7 +9,6 @@ The first row and the first column show the sources; a cell is its row's image w
 its column in --layers (Karras et al. 2019, section 3.1), which count from 0, the coarsest.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,30 +16,23 @@ from absl import flags
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.arguments import parse_class, parse_seeds, parse_size
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.arguments import parse_class, parse_seeds
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import PICTURES
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
+CHECKPOINT = shared.checkpoint()
 ROWS = flags.DEFINE_string("rows", None, "Seeds of the rows: 0-3 or 3,7,20-29.", required=True)
 COLS = flags.DEFINE_string("cols", None, "Seeds of the columns, written alike.", required=True)
 LAYERS = flags.DEFINE_string("layers", None, "What columns give: 0-2 or 0-2,5.", required=True)
-DEST = flags.DEFINE_string("dest", None, "The picture: x.png, x.jpg or x.webp.", required=True)
-TRUNCATION = flags.DEFINE_float("truncation", 1.0, "Psi: 1 is none, 0 the average image.")
-CLASS = flags.DEFINE_integer(
-    "class_index", None, "Class of all seeds; default: drawn for each like the training data's."
-)
-SIZE = flags.DEFINE_string("size", None, "Pixels of an image, WxH; default: the training size.")
+DEST = shared.path("dest", None, "The picture: x.png, x.jpg or x.webp.", required=True)
+TRUNCATION = shared.truncation()
+CLASS = shared.class_index("Class of all seeds; default: drawn for each like the training data's.")
+VIEW = shared.View(size="Pixels of an image, WIDTHxHEIGHT; default: the training size.")
 
 BATCH = 16  # images made at a time
 LARGEST = 2**28  # pixels of the table, which is held in memory
-
-
-def _seeds(name: str, text: str) -> list[int]:
-    try:
-        return parse_seeds(text)
-    except UserError as error:
-        raise UserError(str(error).replace("--seeds", f"--{name}")) from None
 
 
 def _layers(text: str, count: int) -> list[int]:
@@ -91,11 +83,8 @@ def _table(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 def main(_) -> None:
     """Parses flags, mixes, draws, writes."""
-    rows, columns = _seeds("rows", ROWS.value), _seeds("cols", COLS.value)
-    size = None if SIZE.value is None else parse_size(SIZE.value)
-    if not math.isfinite(TRUNCATION.value):
-        raise UserError(f"--truncation={TRUNCATION.value} must be finite")
-    dest = epath.Path(DEST.value).expanduser()
+    rows, columns = parse_seeds(ROWS.value, "rows"), parse_seeds(COLS.value, "cols")
+    size, truncation, dest = VIEW.options(), shared.finite(TRUNCATION), epath.Path(DEST.value)
     if dest.suffix.lower() not in PICTURES:
         raise UserError(f"--dest={dest} must end in {', '.join(PICTURES)}")
 
@@ -109,7 +98,7 @@ def main(_) -> None:
     use_compilation_cache()
     model = load(CHECKPOINT.value)
     shape, layers = model.config.model, _layers(LAYERS.value, model.num_styles)
-    width, height = size or (shape.width, shape.height)
+    width, height = size.get("width", shape.width), size.get("height", shape.height)
     across, down = (len(columns) + 1) * (width + 1) + 1, (len(rows) + 1) * (height + 1) + 1
     kind, longest = PICTURES[dest.suffix.lower()]
     if across * down > LARGEST or max(across, down) > longest:
@@ -119,7 +108,7 @@ def main(_) -> None:
 
     def styles(seeds):
         classes = parse_class(model, seeds, CLASS.value)
-        return np.asarray(model.styles(seeds=seeds, classes=classes, truncation=TRUNCATION.value))
+        return np.asarray(model.styles(seeds=seeds, classes=classes, truncation=truncation))
 
     sources = styles(rows), styles(columns)
     cells = mixes(*sources, layers)
@@ -127,7 +116,7 @@ def main(_) -> None:
     try:
         made = _rendered(model, ws, width, height) if size else _native(model, ws)
     except ValueError as error:  # --size of the StyleGAN2 baseline
-        raise UserError(f"--size={SIZE.value}: {error}") from None
+        raise UserError(f"--size={VIEW['size']}: {error}") from None
     with writable(dest, overwrite=True):
         shown = np.stack([to_uint8(x) for x in tqdm(made, total=len(ws), unit="image", delay=2)])
         picture = opaque(tile(_table(shown, *map(len, sources)), len(columns) + 1))

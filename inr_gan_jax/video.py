@@ -21,33 +21,26 @@ from absl import flags, logging
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.arguments import parse_class, parse_seeds
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import PICTURES
 from inr_gan_jax.pictures.film import FILMS
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
+CHECKPOINT = shared.checkpoint()
 SEEDS = flags.DEFINE_string("seeds", None, "The film passes through them: 1,2,3 or 0-7.")
 LOOP = flags.DEFINE_bool("loop", False, "Come back to the first seed; zoom in and out again.")
-DEST = flags.DEFINE_string("dest", None, "The film: x.mp4, x.gif or x.webp.")
+DEST = shared.path("dest", None, "The film: x.mp4, x.gif or x.webp.")
 FRAMES = flags.DEFINE_integer("frames", 60, "Frames of the whole film.", lower_bound=2)
 FPS = flags.DEFINE_integer("fps", 30, "Frames per second.", lower_bound=1)
-SIZE = flags.DEFINE_string("size", None, "Pixels, WxH; default: the training size.")
 SPACE = flags.DEFINE_enum(
     "space", "weights", ["weights", "style", "latent", "pixel"], "Where blends are made."
 )
-CLASS = flags.DEFINE_integer(
-    "class_index", None, "Class of all seeds; default: drawn for each like the training data's."
-)
-TRUNCATION = flags.DEFINE_float("truncation", 1.0, "Psi: 1 is none, 0 the average image.")
-WINDOW = flags.DEFINE_string("window", None, "left,bottom,right,top; default: -1,-1,1,1.")
-SUPERRES = flags.DEFINE_integer(
-    "superres_from", None, "Level from which points snap to finer grids; default: as size needs."
-)
-DENSITY = flags.DEFINE_float(
-    "density", None, "How much finer; inf: points do not snap. Default: output over native size."
-)
-GRID = flags.DEFINE_string("grid", None, "A picture of blends between four corners, x.png.")
+CLASS = shared.class_index("Class of all seeds; default: drawn for each like the training data's.")
+TRUNCATION = shared.truncation()
+VIEW = shared.View("size", "window", "superres_from", "density")
+GRID = shared.path("grid", None, "A picture of blends between four corners, x.png.")
 CORNERS = flags.DEFINE_string("corners", None, "Seeds: top left, top right, bottom left, right.")
 STEPS = flags.DEFINE_integer("steps", 7, "Images per side of the grid.", lower_bound=2)
 SEED = flags.DEFINE_integer("seed", None, "The image to zoom into.", lower_bound=0)
@@ -59,10 +52,7 @@ LARGEST = 2**30  # pixels held in memory
 
 def _seeds(name: str, text: str) -> list[int]:
     """`0-3,7` -> [0, 1, 2, 3, 7]; two or more for a film, four for corners."""
-    try:
-        seeds = parse_seeds(text)
-    except UserError as error:
-        raise UserError(str(error).replace("--seeds", f"--{name}")) from None
+    seeds = parse_seeds(text, name)
     if name == "corners" and len(seeds) != 4:
         raise UserError(f"--corners={text}: give four seeds")
     if not 2 <= len(seeds) <= MOST:
@@ -177,11 +167,8 @@ def main(_) -> None:
     """Parses flags, renders frame by frame, writes."""
     logging.set_verbosity(logging.WARNING)  # orbax tells each step of a restore
     task = _task()
-    options = view_options(
-        SIZE.value, WINDOW.value, superres_from=SUPERRES.value, density=DENSITY.value
-    )
-    if not math.isfinite(TRUNCATION.value):
-        raise UserError(f"--truncation={TRUNCATION.value} must be finite")
+    options = VIEW.options()
+    shared.finite(TRUNCATION)  # or it is an error
     if task == "grid":
         target = _target(GRID.value, PICTURES)
         kind, _ = PICTURES[target.suffix.lower()]

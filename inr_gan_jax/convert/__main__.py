@@ -12,12 +12,13 @@ Nothing in a .pkl is executed.
 
 from absl import flags, logging
 
-from inr_gan_jax.errors import run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.run import run
 
-SOURCE = flags.DEFINE_string(
+SOURCE = shared.path(
     "source", None, "A released .pkl; for exports also a workdir or checkpoint.", required=True
 )
-DEST = flags.DEFINE_string(
+DEST = shared.path(
     "dest", None, "A new folder, or a file x.safetensors or x.stablehlo.", required=True
 )
 KIMG = flags.DEFINE_float(

@@ -28,11 +28,13 @@ from etils import epath
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.run import run
 from inr_gan_jax.data import images
 from inr_gan_jax.data.sources import open_store
 from inr_gan_jax.data.stores import FileStore, Store
 from inr_gan_jax.data.workers import end_with_parent
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.errors import UserError
 
 CROPS = ("none", "center", "center-wide")
 LABELS = ("auto", "none", "folders")
@@ -268,8 +270,8 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _define_flags() -> None:
     # Not at import: worker processes and tests import this module beside other commands.
-    flags.DEFINE_string("source", None, "Folder, zip, digits or tfds:NAME[/config][:split].")
-    flags.DEFINE_string("dest", None, "The zip to write.")
+    shared.path("source", None, "Folder, zip, digits or tfds:NAME[/config][:split].")
+    shared.path("dest", None, "The zip to write.")
     flags.DEFINE_integer("width", None, "Width in pixels.", lower_bound=1)
     flags.DEFINE_integer("height", None, "Height in pixels.", lower_bound=1)
     flags.DEFINE_enum("filter", "lanczos", list(images.FILTERS), "Filter for resizing.")
@@ -279,7 +281,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("max_images", None, "Keep the first so many.", lower_bound=1)
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes.", lower_bound=1)
     flags.DEFINE_bool("overwrite", False, "Replace dest if it exists.")
-    flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data.")
+    shared.path("data_dir", None, "Where TFDS keeps its data.")
     flags.mark_flags_as_required(["source", "dest", "width", "height"])
 
 

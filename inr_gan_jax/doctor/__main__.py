@@ -20,28 +20,29 @@ import json
 import sys
 
 from absl import flags
-from etils import epath
 
-from inr_gan_jax import main as training
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.config import CONFIG, opened, parse_flags
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 
 TOPOLOGY = flags.DEFINE_string(
     "topology", None, "TPUs or GPUs to compile for, such as v5e:4x4 or h100:8."
 )
-JSON = flags.DEFINE_string("json", None, "A file to write the numbers to.")
+JSON = shared.path("json", None, "A file to write the numbers to.")
 flags.declare_key_flag("config")
 
 
 def main(_) -> None:
     """Tells of the machine, or of the training that --config describes."""
-    if TOPOLOGY.value is not None and training.CONFIG.value is None:
+    if TOPOLOGY.value is not None and CONFIG.value is None:
         raise UserError("--topology needs a configuration: --config=configs/ffhq_1024.py")
-    told = _machine() if training.CONFIG.value is None else _training()
+    told = _machine() if CONFIG.value is None else _training()
     if JSON.value is not None:
         from inr_gan_jax.storage.atomic import replaced
 
         try:
-            with replaced(epath.Path(JSON.value).expanduser()) as file:
+            with replaced(JSON.value) as file:
                 file.write(json.dumps(told, indent=1).encode())
         except OSError as error:
             raise UserError(f"--json={JSON.value} cannot be written: {error}") from error
@@ -85,14 +86,14 @@ def _job():
     from inr_gan_jax.runtime import devices
     from inr_gan_jax.train import means
 
-    config, counts = configs.parse(training.CONFIG.value), ()
+    config, counts = configs.parse(CONFIG.value), ()
     if TOPOLOGY.value is not None:
         found = topology.devices(TOPOLOGY.value)
     else:
         devices.use_compilation_cache()
         found = jax.devices()
     if config.data.labels:
-        config, source = training.opened(training.CONFIG.value)
+        config, source = opened(CONFIG.value)
         counts = source.class_counts
     dtype = config.train.dtype
     if dtype == "bfloat16" and found[0].platform == "cpu":  # as a run does at its start
@@ -101,4 +102,4 @@ def _job():
 
 
 if __name__ == "__main__":
-    run(main, training.parse_flags)
+    run(main, parse_flags)

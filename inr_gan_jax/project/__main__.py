@@ -31,14 +31,16 @@ from absl import flags
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.arguments import parse_class, parse_size, parse_window
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.arguments import parse_class, parse_window
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime.stopping import stop_signals
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.", required=True)
-TARGET = flags.DEFINE_string("target", None, "A photo, or points (.csv, .npy).", required=True)
-OUTDIR = flags.DEFINE_string("outdir", None, "Where to write; made if absent.", required=True)
-MASK = flags.DEFINE_string("mask", None, "A picture of the photo's size: white is known.")
+CHECKPOINT = shared.checkpoint()
+TARGET = shared.path("target", None, "A photo, or points (.csv, .npy).", required=True)
+OUTDIR = shared.path("outdir", None, "Where to write; made if absent.", required=True)
+MASK = shared.path("mask", None, "A picture of the photo's size: white is known.")
 TARGET_WINDOW = flags.DEFINE_string(
     "target_window", None, "Where in the frame the photo lies; default: -1,-1,1,1, all of it."
 )
@@ -51,14 +53,16 @@ RATE = flags.DEFINE_float("learning_rate", 0.1, "In standard deviations of style
 SEED = flags.DEFINE_integer(
     "seed", 0, "Decides which pixels each step looks at.", lower_bound=0, upper_bound=2**32 - 1
 )
-CLASS = flags.DEFINE_integer("class_index", None, "Class of the image; default: the nearest.")
-WEIGHTS = flags.DEFINE_list(
+CLASS = shared.class_index("Class of the image; default: the nearest.")
+WEIGHTS = shared.paths(
     "detector_weights",
     [],
     "Files of VGG16 and LPIPS: a whole photo is then compared by LPIPS, too.",
 )
-SIZE = flags.DEFINE_string("size", None, "Pixels of projected.png, WxH; default: as the photo's.")
-WINDOW = flags.DEFINE_string("window", None, "What projected.png shows; default: -1,-1,1,1.")
+VIEW = shared.View(
+    size="Pixels of projected.png, WIDTHxHEIGHT; default: as the photo's.",
+    window="What projected.png shows: left,bottom,right,top; default: -1,-1,1,1.",
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Forget another projection in outdir.")
 
 STATE = "projection.npz"
@@ -75,7 +79,7 @@ def _target(model):
     if not TARGET.value.lower().endswith(POINTS):
         window = FRAME
         if TARGET_WINDOW.value is not None:
-            window = _window("target_window", TARGET_WINDOW.value)
+            window = parse_window(TARGET_WINDOW.value, "target_window")
         crop = CROP.value == "center"
         return read_photo(
             TARGET.value, model.config.model, mask=MASK.value, window=window, crop=crop
@@ -84,13 +88,6 @@ def _target(model):
         if flags.FLAGS[name].present:
             raise UserError(f"--{name} goes with a photo: points say themselves where they lie")
     return read_points(TARGET.value, model.config.model.channels)
-
-
-def _window(name: str, text: str):
-    try:
-        return parse_window(text)
-    except UserError as error:
-        raise UserError(str(error).replace("--window", f"--{name}")) from None
 
 
 def _class(model, goal) -> int | None:
@@ -158,9 +155,7 @@ def _search(projection, save: Callable[[], None]) -> int:
 
 def main(_) -> int | None:
     """Parses flags, searches, writes."""
-    options = {} if WINDOW.value is None else {"window": parse_window(WINDOW.value)}
-    size = None if SIZE.value is None else parse_size(SIZE.value)
-    outdir = epath.Path(OUTDIR.value).expanduser()
+    options, outdir = VIEW.options(), epath.Path(OUTDIR.value)
 
     from inr_gan_jax.model import load
     from inr_gan_jax.models.generator import inr_spec
@@ -175,14 +170,17 @@ def main(_) -> int | None:
         spec = inr_spec(model.config.model)
         target = _target(model)
         goal = goal_of(target, spec)
-        width, height = size or results.default_size(target, spec.size[::-1], **options)
-        if width * height > LARGEST:
-            raise UserError(f"projected.png would have {width}x{height} pixels: give a --size")
+        if VIEW["size"] is None:
+            size = results.default_size(target, spec.size[::-1], **options)
+            options |= dict(zip(("width", "height"), size, strict=True))
+        if options["width"] * options["height"] > LARGEST:
+            size = "{width}x{height}".format(**options)
+            raise UserError(f"projected.png would have {size} pixels: give a --size")
         perceptual, hashes = _perceptual(target, goal)
         index = _class(model, goal)
         projection = fit.Projection(model, goal, settings, class_index=index, perceptual=perceptual)
         image = model.image(ws=projection.styles)
-        view = image.view(width, height, **options)
+        view = image.view(**options)
     except ValueError as error:  # a model without points, a setting or a view that cannot be
         raise UserError(str(error)) from None
     state, identity = outdir / STATE, resume.identity(model, target, settings, index, hashes)

@@ -14,41 +14,28 @@ The frame of the training images is -1,-1,1,1: left, bottom, right, top; windows
 """
 
 import dataclasses
-import math
 import sys
 
 import numpy as np
 from absl import flags
 
-from inr_gan_jax.arguments import parse_class, parse_seeds, view_options
-from inr_gan_jax.errors import UserError, run
+from inr_gan_jax.cli import flags as shared
+from inr_gan_jax.cli.arguments import parse_class, parse_seeds
+from inr_gan_jax.cli.run import run
+from inr_gan_jax.errors import UserError
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A workdir or one checkpoint.")
-IMAGE = flags.DEFINE_string("image", None, "Instead of a checkpoint: an .inr file.")
+CHECKPOINT = shared.checkpoint(required=False)
+IMAGE = shared.path("image", None, "Instead of a checkpoint: an .inr file.")
 INDEX = flags.DEFINE_integer("index", 0, "Which image of the .inr file.")
 SEED = flags.DEFINE_integer("seed", None, "The image that the checkpoint's generator makes of it.")
 SEEDS = flags.DEFINE_string("seeds", None, "Many images for one .inr file: 0-15 or 3,7,20-29.")
-CLASS = flags.DEFINE_integer(
-    "class_index", None, "Class of the image; default: drawn like the training data's."
-)
-TRUNCATION = flags.DEFINE_float("truncation", 1.0, "Psi: 1 is none, 0 the average image.")
-DEST = flags.DEFINE_string(
+CLASS = shared.class_index("Class of the image; default: drawn like the training data's.")
+TRUNCATION = shared.truncation()
+DEST = shared.path(
     "dest", None, "The file: x.png, .jpg, .webp, .tif, .dzi, .npy or .inr.", required=True
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace what is there.")
-SIZE = flags.DEFINE_string("size", None, "Pixels, WIDTHxHEIGHT; default: the training size.")
-WINDOW = flags.DEFINE_string("window", None, "left,bottom,right,top; default: -1,-1,1,1.")
-SUPERRES = flags.DEFINE_integer(
-    "superres_from", None, "First level (0: coarsest) with points between its training cells."
-)
-DENSITY = flags.DEFINE_float(
-    "density", None, "How much finer those levels are (inf: continuous); default: as size needs."
-)
-SAMPLES = flags.DEFINE_integer("samples", None, "Points averaged per pixel: 1, 4, 9, 16, ...")
-ALIGN = flags.DEFINE_enum("align", None, ["edge", "center"], "Where in a pixel its point lies.")
-TABLES = flags.DEFINE_enum(
-    "tables", None, ["clamp", "reflect"], "Learned tables beyond the frame; default: clamp."
-)
+VIEW = shared.View(*shared.View.TEXTS)
 DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "Of the network's features; of numbers in .inr."
 )
@@ -61,24 +48,10 @@ QUALITY = flags.DEFINE_integer("quality", 90, "1 to 100, of JPEG and WebP.")
 BATCH = 16  # images that the hypernetwork makes at a time
 
 
-def _view() -> dict:
-    return view_options(
-        SIZE.value,
-        WINDOW.value,
-        superres_from=SUPERRES.value,
-        density=DENSITY.value,
-        samples=SAMPLES.value,
-        align=ALIGN.value,
-        tables=TABLES.value,
-    )
-
-
 def _seeds() -> list[int]:
     """The seeds that flags ask for, none with --image; UserError where they contradict."""
     if (CHECKPOINT.value is None) == (IMAGE.value is None):
         raise UserError("give --checkpoint=DIR or --image=x.inr, one of the two")
-    if not math.isfinite(TRUNCATION.value):
-        raise UserError(f"--truncation={TRUNCATION.value} must be finite")
     if IMAGE.value is not None:
         for name in ("seed", "seeds", "class_index"):
             if flags.FLAGS[name].present:
@@ -100,11 +73,11 @@ def _generated(seeds: list[int]):
 
     from inr_gan_jax.model import load
 
-    model, made = load(CHECKPOINT.value), []
+    model, made, truncation = load(CHECKPOINT.value), [], shared.finite(TRUNCATION)
     for start in range(0, len(seeds), BATCH):
         some = seeds[start : start + BATCH]
         classes = parse_class(model, some, CLASS.value)
-        ws = model.styles(seeds=some, classes=classes, truncation=TRUNCATION.value)
+        ws = model.styles(seeds=some, classes=classes, truncation=truncation)
         made.append(model.inr(ws))
     image = jax.tree.map(lambda *parts: np.concatenate(parts), *(some.image for some in made))
     return dataclasses.replace(made[0], image=image), model.images_seen
@@ -125,7 +98,7 @@ def _save_function(params, options: dict) -> str:
 
 def main(_) -> None:
     """Parses flags, renders, writes."""
-    seeds, options = _seeds(), _view()
+    seeds, options = _seeds(), VIEW.options()
 
     import jax
 

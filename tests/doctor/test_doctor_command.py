@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from inr_gan_jax import main as training
+from inr_gan_jax.cli.config import parse_flags
 from inr_gan_jax.costs.hardware import KINDS
 from inr_gan_jax.costs.program import Cost, Program
 from inr_gan_jax.costs.traffic import Traffic
@@ -30,7 +30,7 @@ def doctor_here(*arguments: str) -> None:
     with flagsaver.flagsaver():
         for name in flags.FLAGS:  # other commands require theirs, if their tests ran before
             flags.FLAGS[name].validators.clear()
-        training.parse_flags(["doctor", *arguments])
+        parse_flags(["doctor", *arguments])
         doctor.main([])
 
 

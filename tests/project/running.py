@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 MANY = """
 import contextlib, importlib, io, json, os, signal, sys
 from absl import flags
-from inr_gan_jax.errors import reports_user_errors
+from inr_gan_jax.cli.run import reports_user_errors
 from inr_gan_jax.project.fit import Projection
 command, results = importlib.import_module("inr_gan_jax.project.__main__"), []
 advance = Projection.advance

@@ -52,8 +52,9 @@ def shell(command: str, folder: Path) -> Said:
 MANY = """
 import contextlib, io, json, shlex, sys
 from absl import flags
-from inr_gan_jax import errors, {module}
-checked = errors.reports_user_errors({module}.main)
+from inr_gan_jax import {module}
+from inr_gan_jax.cli.run import reports_user_errors
+checked = reports_user_errors({module}.main)
 for line in json.load(sys.stdin):
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()

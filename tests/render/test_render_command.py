@@ -34,7 +34,7 @@ def here(tmp_path_factory) -> Path:
 MANY = """
 import contextlib, importlib, io, json, sys
 from absl import flags
-from inr_gan_jax.errors import reports_user_errors
+from inr_gan_jax.cli.run import reports_user_errors
 command, results = importlib.import_module(sys.argv[1]), []
 for arguments in json.load(sys.stdin):
     flags.FLAGS.unparse_flags()

@@ -10,16 +10,16 @@ from inr_gan_jax.errors import UserError
 MOST = 10_000_000  # seeds at once
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, flag: str = "seeds") -> list[int]:
     """`0-3,7` -> [0, 1, 2, 3, 7]; UserError for anything else than seeds from 0 to 2^32 - 1."""
     seeds = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last or last >= 2**32:
-            raise UserError(f"--seeds={text}: {part!r} is no seed or range like 0-15 (below 2^32)")
+            raise UserError(f"--{flag}={text}: {part!r} is no seed or range like 0-15 (below 2^32)")
         if len(seeds) + last - first >= MOST:
-            raise UserError(f"--seeds={text}: more than {MOST:,} at once; take a part of them")
+            raise UserError(f"--{flag}={text}: more than {MOST:,} at once; take a part of them")
         seeds.extend(range(first, last + 1))
     return seeds
 
@@ -32,25 +32,15 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def parse_window(text: str) -> tuple[float, float, float, float]:
+def parse_window(text: str, flag: str = "window") -> tuple[float, float, float, float]:
     """`-1,-1,0,0` -> (left, bottom, right, top)."""
     try:
         window = tuple(float(part) for part in text.split(","))
     except ValueError:
         window = ()
     if len(window) != 4 or not all(map(math.isfinite, window)):
-        raise UserError(f"--window={text} must be left,bottom,right,top, like -1,-1,0,0.5")
+        raise UserError(f"--{flag}={text} must be left,bottom,right,top, like -1,-1,0,0.5")
     return window
-
-
-def view_options(size: str | None, window: str | None, **others) -> dict:
-    """Keyword arguments of `ContinuousImage.render`: those that a user gave."""
-    options = {name: value for name, value in others.items() if value is not None}
-    if size is not None:
-        options["width"], options["height"] = parse_size(size)
-    if window is not None:
-        options["window"] = parse_window(window)
-    return options
 
 
 def parse_class(model, seeds: list[int], class_index: int | None) -> np.ndarray | None:

@@ -1,0 +1,78 @@
+"""--config: a file of configs/, the keys that a command line overrides, and the data it names."""
+
+import re
+import traceback
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from inr_gan_jax.errors import UserError, nearest
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/; its keys are overridden by --config.KEY=VALUE."
+)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags and loads the configuration.
+
+    Raises UserError for an override of no known key and for whatever goes wrong in the
+    configuration's file, flags.Error for other flags.
+    """
+    _check_overrides(argv)
+    try:
+        rest = flags.FLAGS(argv)
+        dict(CONFIG.value or {})  # a file that cannot be read raises when it is looked at
+    except Exception as error:
+        if isinstance(error, flags.Error) and "parsing config file" not in str(error):
+            raise
+        raise UserError(_explain(error, argv)) from error
+    return rest
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One line: which configuration could not be loaded, where in it, and why."""
+    found = re.search(r"^--?config[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    where = path = found[1] if found else ""
+    cause, line = error, None
+    while True:  # ml_collections wraps what happened in the file, or lets it pass
+        frames = traceback.extract_tb(cause.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if f.filename == path.split(":")[0]), None)
+        inner = cause.__cause__ or cause.__context__
+        if line or not inner:
+            break
+        cause = inner
+    if line:
+        where += f", line {line}"
+    if isinstance(cause, OSError):  # a file that is not there: the last line says so
+        return f"--config={where}: {str(cause).splitlines()[-1].strip()}"
+    kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
+    return f"--config={where}: {kind}{' '.join(str(cause).split())}"
+
+
+def _check_overrides(argv: list[str]) -> None:
+    from inr_gan_jax.config import KEYS
+
+    for match in filter(None, (re.match(r"--?(?:no)?(config\.[\w.]+)", arg) for arg in argv)):
+        if not any(f"{key}.".startswith(f"{match[1]}.") for key in KEYS):
+            raise UserError(f"unknown key {match[1]}" + nearest(match[1], KEYS))
+
+
+def opened(draft: ConfigDict):
+    """The frozen configuration and its data set, both checked; UserError for a user's mistake."""
+    import jax
+
+    from inr_gan_jax.config import parse
+    from inr_gan_jax.data.sources import open_source
+
+    config = parse(draft)
+    source = open_source(
+        config.data.source,
+        height=config.model.height,
+        width=config.model.width,
+        channels=config.model.channels,
+        labels=config.data.labels,
+        data_dir=config.data.data_dir or None,
+        progress=jax.process_index() == 0,
+    )
+    return parse(draft, num_classes=source.num_classes), source
