@@ -6,9 +6,9 @@ up with one of them while the others have nothing left to do.
 
 import os
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-)
+from helpers.environment import xla_flags
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(2)}".strip()
 
 import jax  # noqa: E402
 
@@ -17,7 +17,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_disable_most_optimizations", True)
 
 LONGEST = [
-    "test_cli", "test_step", "test_project", "test_evaluate", "test_project_command", "test_image",
+    "test_main", "test_step", "test_project", "test_evaluate", "test_project_command", "test_image",
     "test_inr", "test_golden", "test_small_data", "test_loop", "test_render_command",
 ]  # fmt: skip
 

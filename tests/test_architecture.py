@@ -3,11 +3,10 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.environment import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "inr_gan_jax"
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -2,17 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from helpers.environment import ROOT
 
 from benchmarks import NAMED, SUITES
 from benchmarks.inference import BATCH, products
 from benchmarks.networks import configured
 from inr_gan_jax.models.networks import networks_of
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_the_bound_holds_all_products_of_the_model():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.commands import assert_mistakes, examples, flags_of, many
+from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
-from render.commands import assert_mistakes, examples, flags_of, many
-from render.tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.model import load
 from inr_gan_jax.pictures.pixels import to_uint8

@@ -6,15 +6,15 @@ import subprocess
 import sys
 import zipfile
 from io import BytesIO
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-import released
 from flax import traverse_util
-from golden_arrays import load as golden_arrays
-from golden_arrays import nhwc, relative
+from helpers import released
+from helpers.environment import GOLDEN, ROOT, environment
+from helpers.golden import load as golden_arrays
+from helpers.golden import nhwc, relative
 from PIL import Image
 from safetensors import safe_open
 
@@ -26,16 +26,12 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign.published import open_published
 from inr_gan_jax.model import Model
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 SNAPSHOT = GOLDEN / "network-snapshot.pkl"
-ROOT = Path(__file__).parents[2]
 
 
 def run(module: str, *args, expect: int = 0, cwd=ROOT) -> str:
     """The output of `python -m module args`, stderr where it is to fail."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    env["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
-    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    env = environment(JAX_DEFAULT_MATMUL_PRECISION="highest")
     command = [sys.executable, "-m", module, *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd)
     assert done.returncode == expect, done.stdout + done.stderr

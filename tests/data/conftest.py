@@ -5,7 +5,7 @@ import json
 import zipfile
 
 import pytest
-from samples import picture
+from helpers.samples import picture
 
 
 @pytest.fixture

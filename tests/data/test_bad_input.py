@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers.samples import LABELS, open_rgb, picture
 from PIL import Image
-from samples import LABELS, open_rgb, picture
 
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.errors import UserError

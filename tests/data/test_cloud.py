@@ -10,8 +10,9 @@ import threading
 
 import numpy as np
 import pytest
-from bucket import make_bucket
-from samples import LABELS, open_rgb, picture, pixels
+from helpers.bucket import make_bucket
+from helpers.environment import environment
+from helpers.samples import LABELS, open_rgb, picture, pixels
 
 from inr_gan_jax.data import cloud
 from inr_gan_jax.data.prepare import Fit, prepare
@@ -176,9 +177,8 @@ def test_a_killed_process_leaves_the_lock_to_others(tmp_path):
             time.sleep(60)
         """
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", script, str(tmp_path / "lock")]
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     assert holder.stdout.readline() == "mine\n"
     taken = threading.Event()
 

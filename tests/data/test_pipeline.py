@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 import pathlib
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers.environment import environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -292,9 +292,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
             """
         )
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment()
     )
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2 and all(map(alive, workers))
@@ -329,8 +328,7 @@ def test_an_open_iterator_is_silent_when_the_interpreter_ends(tmp_path):
         """
     )
     (tmp_path / "use.py").write_text(code)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, tmp_path / "use.py"], capture_output=True, text=True, env=environment
+        [sys.executable, tmp_path / "use.py"], capture_output=True, text=True, env=environment()
     )
     assert done.returncode == 0 and done.stdout == "['ndarray', 'ndarray']\n" and done.stderr == ""

@@ -17,8 +17,9 @@ import zipfile
 import numpy as np
 import PIL
 import pytest
+from helpers.environment import environment
+from helpers.samples import LABELS, picture, pixels
 from PIL import Image
-from samples import LABELS, picture, pixels
 
 from inr_gan_jax.data.prepare import Fit, prepare
 from inr_gan_jax.data.sources import open_source
@@ -26,7 +27,7 @@ from inr_gan_jax.data.workers import end_with_parent
 from inr_gan_jax.errors import UserError
 
 FIT = Fit(height=6, width=6)
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+ENVIRONMENT = environment()
 
 
 def command(*arguments: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import multiprocessing
-import os
 import pickle
 import subprocess
 import sys
@@ -10,8 +9,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from helpers.environment import environment
+from helpers.samples import LABELS, open_rgb, picture, pixels
 from PIL import Image
-from samples import LABELS, open_rgb, picture, pixels
 
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
@@ -155,9 +155,8 @@ def test_pickling_threads_and_processes(make_folder, to_zip):
 
 def test_imports_neither_tensorflow_nor_the_rest_of_the_house():
     code = "import sys, inr_gan_jax.data.sources, inr_gan_jax.data.prepare; print(*sys.modules)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
     )
     names = set(done.stdout.split())
     assert "inr_gan_jax.data.sources" in names

@@ -4,12 +4,12 @@ import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from helpers.environment import ROOT
 
 from inr_gan_jax.cli.config import parse_flags
 from inr_gan_jax.costs.hardware import KINDS
@@ -21,7 +21,6 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime import devices
 from inr_gan_jax.train import means
 
-ROOT = Path(__file__).parent.parent.parent
 FFHQ = f"--config={ROOT}/configs/ffhq.py"
 
 

@@ -6,8 +6,9 @@ import json
 import jax
 import numpy as np
 import pytest
+from helpers.training import shallow
 
-from inr_gan_jax.config import base, parse
+from inr_gan_jax.config import parse
 from inr_gan_jax.costs import program as programs
 from inr_gan_jax.costs.hardware import KINDS, UNKNOWN, Hardware, hardware
 from inr_gan_jax.costs.program import Cost, Program, short
@@ -20,28 +21,8 @@ from inr_gan_jax.train.trainer import DoesNotFit, Trainer
 
 
 def tiny(**train):
-    config = base(
-        "inr_gan",
-        height=8,
-        width=8,
-        channels=1,
-        z_dim=8,
-        w_dim=8,
-        channel_base=64,
-        channel_max=8,
-        rank=2,
-        extra_layers=0,
-        mapping_layers=1,
-        input_resolution=8,
-        fine_from=8,
-    )
-    for embedding in (config.model.embedding_coarse, config.model.embedding_fine):
-        embedding.table = 4
-    config.discriminator.channel_base, config.discriminator.channel_max = 32, 8
+    config = shallow(8, **train)
     config.discriminator.group = 2
-    config.data.source = "digits"
-    config.train.batch_size, config.train.dtype = 8, "float32"
-    config.update_from_flattened_dict({f"train.{key}": value for key, value in train.items()})
     return parse(config)
 
 

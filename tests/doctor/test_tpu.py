@@ -8,16 +8,15 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
+from helpers.environment import ROOT
 
 from inr_gan_jax.config import parse
 from inr_gan_jax.models.networks import networks_of
 
 pytestmark = pytest.mark.tpu
-ROOT = Path(__file__).parent.parent.parent
 SLICES = {"v5e:2x2": 16, "v5e:4x4": 64, "v5e:16x16": 1024}  # batch sizes: 4 images per chip
 
 

@@ -14,8 +14,8 @@ import string
 import pydantic
 import pytest
 import yaml
+from helpers.scripts import LAUNCH, ROOT
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
-from launch.scripts import LAUNCH, ROOT
 
 FILES = ["jobset.yaml", "jobset-tpu.yaml"]
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launch.scripts import finish, run, script, until
+from helpers.scripts import finish, run, script, until
 
 START = 'echo "$JAX_COORDINATOR_ADDRESS" >>"$HERE/starts$JAX_PROCESS_ID"; '
 FIRST = '(($(wc -l <"$HERE/starts$JAX_PROCESS_ID") == 1))'

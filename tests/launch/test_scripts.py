@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch.scripts import LAUNCH, ROOT, finish, run, script, stand_in, until
+from helpers.scripts import LAUNCH, ROOT, finish, run, script, stand_in, until
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 STOPPED = "stopped and saved at 3 kimg; the same command goes on"

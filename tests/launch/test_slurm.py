@@ -15,7 +15,7 @@ import time
 
 import psutil
 import pytest
-from launch.scripts import LAUNCH, ROOT, until
+from helpers.scripts import LAUNCH, ROOT, until
 
 pytestmark = pytest.mark.slurm
 

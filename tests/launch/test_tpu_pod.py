@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from launch.scripts import LAUNCH, ROOT, finish, run, script, stand_in, until
+from helpers.scripts import LAUNCH, ROOT, finish, run, script, stand_in, until
 
 SLICE = ["--name=faces", "--zone=us-east5-b", "--type=v6e-16"]
 WORKDIR = "--workdir=gs://bucket/faces"

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-from golden_arrays import GOLDEN, load, nhwc, relative
+from helpers import reference
+from helpers.golden import GOLDEN, load, nhwc, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file

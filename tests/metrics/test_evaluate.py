@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,8 +15,9 @@ import safetensors.numpy
 import scipy.linalg
 import scipy.special
 from absl import logging as absl_logging
-from metrics import reference
-from render.tiny import tiny_model, write_checkpoint
+from helpers import reference
+from helpers.environment import ROOT, environment
+from helpers.models import tiny_model, write_checkpoint
 
 from inr_gan_jax import main
 from inr_gan_jax.config import EvaluateConfig, base, to_plain
@@ -31,7 +31,6 @@ from inr_gan_jax.metrics.neighbours import precision_recall
 from inr_gan_jax.metrics.results import FILE, describe
 from inr_gan_jax.storage import paths
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = EvaluateConfig(metrics="fd_pixel100_full", batch_size=16)
 
 
@@ -157,8 +156,7 @@ def measured_in_parts() -> list:
 def test_two_processes_equal_one(tmp_path):
     port = 20000 + os.getpid() % 20000
     code = textwrap.dedent(WORKER.format(tests=str(ROOT / "tests"), port=port))
-    env = os.environ | {"INR_GAN_JAX_CACHE": str(tmp_path / "theirs"), "PYTHONPATH": str(ROOT)}
-    env |= {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    env = environment(tmp_path / "theirs")
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(i)], env=env, stdout=-1, stderr=-1,
                          text=True) for i in range(2)

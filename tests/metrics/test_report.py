@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.linalg
+from helpers.models import tiny_model, write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from render.tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.config import EvaluateConfig
 from inr_gan_jax.data.sources import open_source

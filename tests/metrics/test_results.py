@@ -4,8 +4,8 @@ import json
 import types
 
 import pytest
-from bucket import make_bucket
 from etils import epath
+from helpers.bucket import make_bucket
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from inr_gan_jax.metrics.results import FILE, Results, forget

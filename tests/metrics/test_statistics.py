@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
-from golden_arrays import load
+from helpers.golden import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist

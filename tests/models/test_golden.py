@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_arrays import (
+from helpers.golden import (
     DISCRIMINATORS,
     GENERATORS,
     build,

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_arrays import build, relative
+from helpers.functions import abstract_params, params_of, random_params, size_config
+from helpers.golden import build, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,42 +20,6 @@ from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.modulation import effective_weight
 
 INDEPENDENT = ("inr_gan", "inr_gan_fmm_tanh", "inr_gan_predicted_coords", "cips", "paper")
-
-
-def params_of(name: str) -> InrParams:
-    graphdef, params, buffers, golden = build(name)
-    module = nnx.merge(graphdef, params, buffers)
-    ws = module.mapping(jnp.asarray(golden["z"]))[:, None] if name == "paper" else golden["ws"]
-    return jax.jit(module.inr_params)(jnp.asarray(ws))
-
-
-def size_config(**overrides):
-    small = {
-        "z_dim": 8,
-        "w_dim": 8,
-        "channel_base": 512,
-        "channel_max": 8,
-        "rank": 2,
-        "fine_from": 16,
-        "input_resolution": 8,
-        "embedding_coarse": Embedding(log=32, diagonal=True, cosine=True, table=3),
-        "embedding_fine": Embedding(log=32, cosine=True, random=4, table=2),
-    }
-    return generator.inr_gan(**{**small, **overrides})
-
-
-def random_params(config, batch=2, seed=0) -> InrParams:
-    """Random parameters of the shapes that the hypernetwork emits (which need not run for it)."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda s: jnp.asarray(rng.standard_normal(s.shape), s.dtype), abstract_params(config, batch)
-    )
-
-
-def abstract_params(config, batch=1) -> InrParams:
-    module = nnx.eval_shape(lambda: generator.Generator(config, rngs=nnx.Rngs(0)))
-    ws = jax.ShapeDtypeStruct((batch, module.num_styles, config.w_dim), jnp.float32)
-    return jax.eval_shape(lambda m, ws: m.inr_params(ws), module, ws)
 
 
 @pytest.mark.parametrize("name", [*INDEPENDENT, "inr_gan_bil"])

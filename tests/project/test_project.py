@@ -7,9 +7,10 @@ import math
 import jax
 import numpy as np
 import pytest
+from helpers.models import mild_model
+from helpers.targets import at_cells, detector_files, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mild import at_cells, detector_files, mild_model, written
 from PIL import Image
 
 from inr_gan_jax.errors import UserError

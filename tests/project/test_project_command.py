@@ -5,11 +5,11 @@ import json
 import av
 import numpy as np
 import pytest
-from mild import at_cells, detector_files, mild_model, written
+from helpers.commands import examples, flags_of
+from helpers.models import mild_model, write_checkpoint
+from helpers.projecting import project
+from helpers.targets import at_cells, detector_files, written
 from PIL import Image
-from render.commands import examples, flags_of
-from render.tiny import write_checkpoint
-from running import project
 
 import inr_gan_jax
 from inr_gan_jax.pictures.pixels import to_uint8

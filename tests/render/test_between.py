@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_arrays import build, relative
-from tiny import tiny_model
+from helpers.golden import build, relative
+from helpers.models import tiny_model
 
 from inr_gan_jax.model import Model
 from inr_gan_jax.models import inr

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from bucket import make_bucket
 from etils import epath
-from models.test_inr import random_params, size_config
+from helpers.bucket import make_bucket
+from helpers.environment import environment
+from helpers.functions import image_of
 from PIL import Image
 
 from inr_gan_jax.errors import UserError
@@ -23,20 +23,6 @@ from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import deep_zoom, tiff
 from inr_gan_jax.render import image as images
 from inr_gan_jax.render.image import ContinuousImage
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def image_of(channels: int = 3, seed: int = 0, **changes) -> ContinuousImage:
-    config = size_config(height=16, width=16, channels=channels, **changes)
-    image = ContinuousImage(random_params(config, batch=1, seed=seed)[0])
-    spread = np.ptp(image.render())  # of random weights: bring them into what uint8 holds
-    for block in image.params.spec.blocks:
-        rgb = image.params.image[block.name]["rgb"]["w"]
-        rgb["style"] = rgb["style"] * 2 / spread
-    bias = image.params.shared[image.params.spec.blocks[-1].name]["rgb"]["w"]
-    bias["bias"] = bias["bias"] - image.render().mean((0, 1))
-    return image
 
 
 @pytest.fixture(scope="module")
@@ -113,24 +99,22 @@ def test_a_stopped_tiff_goes_on(image, rendered, tmp_path):
 
 KILLED = """
 import sys, time
-sys.path[:0] = {path!r}
-from test_files import image_of
-from inr_gan_jax.render import image, tiff
+from helpers.functions import image_of
+from inr_gan_jax.render import tiff, tiles
 tiff.SYNC_SECONDS = 0
-render_region = image.render_region
+render_region = tiles.render_region
 def slowly(*args):
     time.sleep({pause})
     return render_region(*args)
-image.render_region = slowly
+tiles.render_region = slowly
 image_of().save(sys.argv[1], 100, 70, tile=32)
 """
 
 
 def test_a_killed_tiff_goes_on(tmp_path):
     """kill -9 in the middle; another process ends it, as if nothing had happened."""
-    path = [str(ROOT / "tests" / "render"), str(ROOT / "tests"), str(ROOT)]
-    slow, quick = (KILLED.format(path=path, pause=pause) for pause in (0.2, 0))
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "c")}
+    slow, quick = (KILLED.format(pause=pause) for pause in (0.2, 0))
+    env = environment(tmp_path / "c")
     journal = tmp_path / "x.tif.part.json"
     process = subprocess.Popen([sys.executable, "-c", slow, tmp_path / "x.tif"], env=env)
     done = 0
@@ -358,8 +342,7 @@ def test_a_notebook_shows_it(image):
 
 LARGE = """
 import resource, sys
-sys.path[:0] = {path!r}
-from test_files import image_of
+from helpers.functions import image_of
 image_of().save(sys.argv[1], 16384, 16384)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -367,9 +350,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_a_large_tiff_takes_little_memory(tmp_path):
-    code = LARGE.format(path=[str(ROOT / "tests" / "render"), str(ROOT / "tests"), str(ROOT)])
-    command = [sys.executable, "-c", code, tmp_path / "x.tif"]
-    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", LARGE, tmp_path / "x.tif"]
+    env = environment()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < 1 << 30  # the pixels alone are 0.75 GiB
     with tifffile.TiffFile(tmp_path / "x.tif") as file:

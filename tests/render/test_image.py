@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_arrays import load, nhwc, relative
+from helpers.functions import abstract_params, params_of, random_params, size_config
+from helpers.golden import load, nhwc, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models.test_inr import abstract_params, params_of, random_params, size_config
 
 from inr_gan_jax.models import coords, generator, inr
 from inr_gan_jax.models.fourier import Embedding

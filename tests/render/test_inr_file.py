@@ -1,6 +1,5 @@
 """`.inr` files: what is opened is what was saved, and foreign files are refused in one line."""
 
-import functools
 import json
 
 import jax
@@ -8,8 +7,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from models import test_inr
-from models.test_inr import random_params, size_config
+from helpers.functions import params_of, random_params, size_config
 
 import inr_gan_jax
 from inr_gan_jax.errors import UserError
@@ -18,7 +16,6 @@ from inr_gan_jax.render import between
 from inr_gan_jax.render.image import ContinuousImage, open_image
 from inr_gan_jax.render.inr_file import KEY, open_images, save_images
 
-params_of = functools.cache(test_inr.params_of)
 FAMILIES = ("inr_gan", "inr_gan_bil", "inr_gan_fmm_sigmoid", "inr_gan_predicted_coords", "cips")
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from helpers.environment import ROOT
+from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
-from tiny import tiny_model, write_checkpoint
 
 import inr_gan_jax
 from inr_gan_jax.pictures.pixels import to_uint8
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_arrays import load, nhwc
+from helpers.golden import load, nhwc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erfinv

@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 import math
-import os
 import re
 import socket
 import subprocess
@@ -16,7 +15,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from topologies import config_of
+from helpers.environment import ROOT, environment
+from helpers.topologies import config_of
 
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
@@ -25,18 +25,15 @@ from inr_gan_jax.train.loop import train
 from inr_gan_jax.train.recipe import Phase
 from inr_gan_jax.train.trainer import Trainer
 
-ROOT = Path(__file__).parent.parent.parent
-HERE = Path(__file__).parent
+HERE = ROOT / "tests" / "helpers"
 FLOAT = 4  # bytes
 
 
 def command(*arguments, devices: int = 8, **variables) -> subprocess.Popen:
     """A Python program that starts on so many devices of the host."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    changes = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
-        env=os.environ | changes | variables, cwd=ROOT, text=True,
+        env=environment(devices=devices, **variables), cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -7,51 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from etils import epath
+from helpers.runs import opened
+from helpers.training import shallow
 from jax.experimental.compilation_cache import compilation_cache
 
-from inr_gan_jax.config import base, parse
+from inr_gan_jax.config import parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
-from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train import loop, means
-from inr_gan_jax.train import workdir as workdirs
 from inr_gan_jax.train.health import Health
 from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
 
 
-def opened(workdir, config, source):
-    """train.workdir.opened with the networks of the configuration."""
-    networks = networks_of(config.model, config.discriminator)
-    return workdirs.opened(epath.Path(workdir), config, source, networks)
-
-
 def tiny(**train):
     """20 iterations of a network of 16x16 on two devices."""
-    config = base(
-        "inr_gan",
-        height=16,
-        width=16,
-        channels=1,
-        z_dim=8,
-        w_dim=8,
-        channel_base=64,
-        channel_max=8,
-        rank=2,
-        extra_layers=0,
-        mapping_layers=1,
-        input_resolution=8,
-        fine_from=16,
-    )
-    for embedding in (config.model.embedding_coarse, config.model.embedding_fine):
-        embedding.table = 4
-    config.discriminator.channel_base, config.discriminator.channel_max = 32, 8
-    config.train.batch_size, config.train.kimg, config.train.dtype = 8, 0.16, "float32"
-    config.data.source, config.data.mirror = "digits", False
+    config = shallow(16, kimg=0.16)
+    config.data.mirror = False
     config.log.metrics_kimg = config.log.grid_kimg = config.log.checkpoint_kimg = 0.08
     config.log.grid_size = 4
     config.update_from_flattened_dict({f"train.{key}": value for key, value in train.items()})

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_step import (
+from helpers.training import (
     BATCH,
     assert_close,
     gradients_of,

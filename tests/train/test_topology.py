@@ -1,13 +1,11 @@
 """A checkpoint of eight devices goes on on four, two and one, and back, cut in another way."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.environment import ROOT, environment
 
-ROOT = Path(__file__).parent.parent.parent
 MESHES = [(8, 1), (4, 2), (2, 2), (1, 1), (8, 4), (8, 8)]  # devices, fsdp
 
 CODE = f"""
@@ -50,7 +48,7 @@ print("done")
 
 @pytest.mark.slow
 def test_every_array_is_the_same_on_every_mesh(tmp_path):
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    env = environment(devices=8)
     done = subprocess.run(
         [sys.executable, "-c", CODE, tmp_path], cwd=ROOT, env=env, capture_output=True, text=True
     )

@@ -1,6 +1,6 @@
 """What devices exchange in phases of training, compiled and not run, as a command.
 
-    python tests/train/exchanges.py '[[1, 1, "D_R1"], [2, 2, "G_MAIN"]]'
+    python tests/helpers/exchanges.py '[[1, 1, "D_R1"], [2, 2, "G_MAIN"]]'
 
 takes rows of (fsdp, microbatches, phase) and prints a JSON list, one entry for each; XLA_FLAGS says
 how many devices the host has. The network is shallow, to compile soon, and wide, so that its
@@ -9,23 +9,15 @@ parameters outweigh everything else.
 
 import dataclasses
 import json
-import os
 import sys
 
-import jaxlib
+import jax
 
-# An older way to write loops, where XLA has it: exchanges are the same, and compilation takes half
-# as long.
-if jaxlib.__version__ < "0.11":
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
-
-import jax  # noqa: E402
-
-from inr_gan_jax.config import Config, base, parse  # noqa: E402
-from inr_gan_jax.costs.collectives import collectives  # noqa: E402
-from inr_gan_jax.runtime.sharding import make_mesh  # noqa: E402
-from inr_gan_jax.train.recipe import Phase  # noqa: E402
-from inr_gan_jax.train.trainer import Trainer  # noqa: E402
+from inr_gan_jax.config import Config, base, parse
+from inr_gan_jax.costs.collectives import collectives
+from inr_gan_jax.runtime.sharding import make_mesh
+from inr_gan_jax.train.recipe import Phase
+from inr_gan_jax.train.trainer import Trainer
 
 CLASSES, WIDTH = 10, 64
 
@@ -57,7 +49,6 @@ def parameters(trainer: Trainer, network: str) -> list[dict]:
 
 
 def main():
-    jax.config.update("jax_disable_most_optimizations", True)
     found = []
     for fsdp, microbatches, name in json.loads(sys.argv[1]):
         mesh = make_mesh(fsdp=fsdp)

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 from flax import nnx
+from helpers.environment import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -18,7 +19,7 @@ from inr_gan_jax.models.discriminator import Discriminator
 from inr_gan_jax.models.generator import Generator
 from inr_gan_jax.models.networks import count_parameters, networks_of, split
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 NAMES = ["cifar10", "digits", "fashion_mnist", "ffhq", "ffhq_1024", "ffhq_bil", "ffhq_cips",
          "ffhq_stylegan2", "lsun_bedroom", "lsun_church", "small_data"]  # fmt: skip
 

@@ -7,8 +7,8 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from bucket import make_bucket
 from etils import epath
+from helpers.bucket import make_bucket
 
 from inr_gan_jax.config import ProfileConfig, base, identity, parse
 from inr_gan_jax.errors import UserError

@@ -6,19 +6,17 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import released
+from helpers import released
+from helpers.audit import read
+from helpers.environment import GOLDEN
+from helpers.released import Call, Global, New, dump, load_from_bytes, storage_bytes, tensor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from released import Call, Global, New, dump, load_from_bytes, storage_bytes, tensor
-from watched import read
 
 from inr_gan_jax.errors import UserError
-
-GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 class Hostile:

@@ -1,8 +1,8 @@
 """Cloud paths: faults of the network are told from faults of files."""
 
 import pytest
-from bucket import make_bucket
 from etils import epath
+from helpers.bucket import make_bucket
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage import manifest

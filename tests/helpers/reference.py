@@ -1,7 +1,7 @@
 """VGG16 features and LPIPS in PyTorch, which made tests/golden/vgg_lpips.npz.
 
     pip install torch
-    python tests/metrics/reference.py
+    python tests/helpers/reference.py
 
 A narrow VGG16: the layers are those of torchvision's, the widths are not. Each of its tensors is
 drawn from a generator seeded with its name, so the file holds inputs and outputs alone.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "vgg_lpips.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "vgg_lpips.npz"
 STAGES = {8: 2, 12: 2, 16: 3, 20: 3, 24: 3}  # width -> convolutions
 HIDDEN = 40, 48
 

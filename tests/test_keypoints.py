@@ -7,12 +7,12 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from commands import assert_mistakes, examples, flags_of, many
+from helpers.commands import assert_mistakes, examples, flags_of, many
+from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
-from tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr

@@ -3,7 +3,6 @@
 import collections
 import itertools
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import logging as absl_logging
-from bucket import make_bucket
+from helpers.bucket import make_bucket
+from helpers.environment import environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -120,9 +120,8 @@ def test_a_process_that_is_really_killed(tmp_path):
             monitor.report(images)
         """
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", script, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     for _ in range(300):
         process.stdout.readline()
     process.send_signal(signal.SIGKILL)

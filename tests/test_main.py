@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from helpers.environment import ROOT, environment
+from helpers.runs import CADENCE, DIGITS, TINY, assert_same_run, overrides
 from PIL import Image
-from small_runs import CADENCE, DIGITS, ROOT, TINY, assert_same_run, environment, overrides
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import inr_gan_jax

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from golden_arrays import load, part
+from helpers.golden import load, part
 
 MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {"f4": "FloatStorage", "f8": "DoubleStorage", "i8": "LongStorage", "b1": "BoolStorage"}

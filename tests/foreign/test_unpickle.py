@@ -4,19 +4,17 @@ import io
 import pickle
 import struct
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import released
-from released import Call, Global, New, dump, ordered, tensor
-from watched import read
+from helpers import released
+from helpers.audit import read
+from helpers.environment import GOLDEN
+from helpers.released import Call, Global, New, dump, ordered, tensor
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign.opcodes import Inert
 from inr_gan_jax.foreign.unpickle import read_weights, state_dict
-
-GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 @pytest.mark.parametrize("name", ["weights-zip.pth", "weights-legacy.pth"])

@@ -5,9 +5,9 @@ import io
 import av
 import numpy as np
 import pytest
-from commands import assert_mistakes, examples, flags_of, many, shell
+from helpers.commands import assert_mistakes, examples, flags_of, many, shell
+from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
-from tiny import tiny_model, write_checkpoint
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.film import check, encode

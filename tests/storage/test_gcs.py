@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.environment import ROOT, environment
+from helpers.processes import Processes
+from helpers.runs import DIGITS, TINY, assert_same_run, overrides
 from PIL import Image
-from small_runs import DIGITS, ROOT, TINY, assert_same_run, environment, overrides
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_processes import Processes
 
 gcs_emulator = pytest.importorskip("gcs_emulator")  # which `make test-cloud` can import
 

@@ -1,14 +1,14 @@
 """Released checkpoints of every family -> the images and logits of the published systems."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import released
-from golden_arrays import load, nhwc, relative
+from helpers import released
+from helpers.environment import GOLDEN
+from helpers.golden import load, nhwc, relative
 
 from inr_gan_jax.config import parse, to_plain
 from inr_gan_jax.errors import UserError
@@ -17,7 +17,6 @@ from inr_gan_jax.foreign.settings import generator_fields
 from inr_gan_jax.model import Model
 from inr_gan_jax.models import generator as generators
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 FAMILIES = {  # golden generator -> (family, a golden discriminator with as many classes)
     "inr_gan": ("inr_gan", "resnet"),
     "inr_gan_bil": ("inr_gan_bil", "skip"),

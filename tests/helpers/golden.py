@@ -2,10 +2,10 @@
 
 import functools
 import json
-from pathlib import Path
 
 import numpy as np
 from flax import nnx
+from helpers.environment import GOLDEN
 
 from inr_gan_jax.foreign.weights import from_published
 from inr_gan_jax.models import generator as generators
@@ -14,7 +14,6 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.generator import Generator
 from inr_gan_jax.models.networks import split
 
-GOLDEN = Path(__file__).parent / "golden"
 GENERATORS = (
     "inr_gan",
     "inr_gan_bil",

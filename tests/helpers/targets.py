@@ -1,35 +1,13 @@
-"""A tiny generator whose images lie in [-1, 1], as photos do, and targets for it."""
+"""Targets of a projection, and the files that LPIPS needs."""
 
-import functools
 from pathlib import Path
 
-import jax
 import numpy as np
 import safetensors.numpy
 from PIL import Image
-from render.tiny import tiny_model
 
 from inr_gan_jax.metrics.weights import VGG16_CONVOLUTIONS
-from inr_gan_jax.model import Model
 from inr_gan_jax.project.target import Scattered
-
-
-@functools.cache
-def mild_model(family: str = "inr_gan", size: int = 8, **options) -> Model:
-    """A tiny model of 8x8 images with an eighth of its contrast: RGB layers are linear."""
-    options = {"height": size, "width": size} | options
-    if family.startswith("inr_gan"):
-        options |= {"input_resolution": size // 2, "rank": 2}
-    model = tiny_model(family, **options)
-    params, buffers = model.arrays
-
-    def quieter(path, leaf):
-        name = jax.tree_util.keystr(path)
-        return leaf / 8 if "'rgb'" in name and "affine" not in name else leaf
-
-    return model.with_arrays(
-        jax.tree_util.tree_map_with_path(quieter, params), buffers, model.w_avg, images_seen=2000
-    )
 
 
 def at_cells(pixels: np.ndarray, count: int) -> Scattered:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from helpers.environment import ROOT
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from helpers.environment import ROOT
 
 MANY = """
 import contextlib, importlib, io, json, os, signal, sys

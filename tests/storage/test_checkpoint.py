@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.environment import ROOT, environment
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage import checkpoint
@@ -87,11 +88,11 @@ def captured_log(level: str):
         absl.logging.get_absl_logger().removeHandler(handler)
 
 
-def start(code: str, *args, **env) -> subprocess.Popen:
+def start(code: str, *args, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
-        cwd=Path(__file__).resolve().parents[1],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | env,
+        cwd=ROOT,
+        env=environment(**options),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -361,8 +362,7 @@ def test_another_topology(tmp_path):
     want = jax.random.normal(jax.random.key(0), (64, 3))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, parts(want), {})
-    flags = "--xla_force_host_platform_device_count=2"
-    assert start(SHARDED, tmp_path, XLA_FLAGS=flags).wait(timeout=60) == 0
+    assert start(SHARDED, tmp_path, devices=2).wait(timeout=60) == 0
     state, _, step = Checkpoints(tmp_path, read_only=True).restore({"model": abstract({"w": want})})
     assert step == 2 and jnp.array_equal(state["model"]["w"], want + 1)
 

@@ -1,13 +1,16 @@
 """The main command run by tests: a network as small as it gets, and what its runs leave."""
 
-import os
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from helpers.environment import ROOT
 
-ROOT = Path(__file__).parent.parent
+from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.train import workdir as workdirs
+
 TINY = [
     *("model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8"),
     *("model.rank=2", "discriminator.channel_base=64", "discriminator.channel_max=8"),
@@ -20,19 +23,6 @@ DIGITS = f"--config={ROOT}/configs/digits.py"
 
 def overrides(*keys: str) -> list[str]:
     return [f"--config.{key}" for key in keys]
-
-
-def environment(cache: Path) -> dict[str, str]:
-    """One device, little optimisation, and programs compiled once for all that share `cache`."""
-    changes = {
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "INR_GAN_JAX_CACHE": str(cache),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-    }
-    return os.environ | changes
 
 
 def leaves(workdir: Path) -> dict[str, bytes]:
@@ -57,3 +47,9 @@ def assert_same_run(one: Path, other: Path) -> None:
     for part in ("g_ema", "w_avg", "['g']", "['d']", "g_optimizer", "d_optimizer", "iteration"):
         assert any(part in name for name in ours), part
     assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def opened(workdir, config, source):
+    """train.workdir.opened with the networks of the configuration."""
+    networks = networks_of(config.model, config.discriminator)
+    return workdirs.opened(epath.Path(workdir), config, source, networks)

@@ -1,6 +1,6 @@
 """A short training run on the devices at hand, and all that it leaves, as a command.
 
-    python tests/train/topologies.py --fsdp 2 --microbatches 2 --iterations 10 --out state.npz
+    python tests/helpers/topologies.py --fsdp 2 --microbatches 2 --iterations 10 --out state.npz
 
 XLA_FLAGS says how many devices the host has; as one of several processes (JAX_COORDINATOR_ADDRESS
 and the like, see processes.join) it reads its own rows of the batches, and process 0 writes. The

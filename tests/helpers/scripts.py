@@ -5,7 +5,8 @@ import subprocess
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from helpers.environment import ROOT
+
 LAUNCH = ROOT / "launch"
 
 

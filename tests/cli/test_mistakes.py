@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -13,24 +12,16 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from etils import epath
+from helpers.environment import ROOT, environment
+from helpers.runs import opened
 from PIL import Image
 
 from inr_gan_jax import config as configs
 from inr_gan_jax import generate, main
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.networks import networks_of
-from inr_gan_jax.train import workdir as workdirs
 
-ROOT = Path(__file__).parent.parent
 DIGITS = f"--config={ROOT}/configs/digits.py"
-
-
-def opened(workdir, config, source):
-    """train.workdir.opened with the networks of the configuration."""
-    networks = networks_of(config.model, config.discriminator)
-    return workdirs.opened(epath.Path(workdir), config, source, networks)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +84,7 @@ def run_of(workdir) -> Path:
 def test_in_a_process(arguments, expected, tmp_path):
     (tmp_path / "setup.cfg").write_text("")
     command = [sys.executable, "-m", "inr_gan_jax.main", *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    env = environment()
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
