@@ -7,7 +7,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from helpers.commands import assert_mistakes, examples, flags_of, many
+from helpers.commands import assert_mistakes, examples, many
 from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
 from sklearn.linear_model import RidgeCV
@@ -146,7 +146,7 @@ def test_shapes_keypoints_are_found_in_the_weights_and_shuffled_ones_are_not(fit
 
 @pytest.mark.slow
 def test_examples_work_as_printed(folder):
-    lines = [flags_of(example, "keypoints") for example in examples("keypoints")]
+    lines = examples("keypoints")
     assert len(lines) == 2
     for one in many("keypoints", lines, folder):
         assert one.code == 0, one

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.commands import assert_mistakes, examples, flags_of, many
+from helpers.commands import assert_mistakes, examples, many
 from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(folder):
-    lines = [flags_of(example, "style_mix") for example in examples("style_mix")]
+    lines = examples("style_mix")
     lines += [
         f"{RUNS} --rows=5 --cols=0-2 --layers=1,4-5 --dest=some.png",
         f"{RUNS} --rows=0-1 --cols=3 --layers=0-6 --dest=new/all.jpg",

@@ -5,7 +5,7 @@ import io
 import av
 import numpy as np
 import pytest
-from helpers.commands import assert_mistakes, examples, flags_of, many, shell
+from helpers.commands import assert_mistakes, examples, many, shell
 from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
 
@@ -43,8 +43,8 @@ def decode(data: bytes) -> tuple[list[np.ndarray], float]:
 @pytest.mark.slow
 def test_examples_work_as_printed(folder):
     first, *others = examples("video")
-    said = [shell(first, folder)]
-    said += many("video", [flags_of(example, "video") for example in others], folder)
+    said = [shell("video", first, folder)]
+    said += many("video", others, folder)
     assert len(said) == 4
     for example, one in zip([first, *others], said, strict=True):
         name = example.split("=")[-1]

@@ -52,6 +52,7 @@ def _seeds() -> list[int]:
     """The seeds that flags ask for, none with --image; UserError where they contradict."""
     if (CHECKPOINT.value is None) == (IMAGE.value is None):
         raise UserError("give --checkpoint=DIR or --image=x.inr, one of the two")
+    shared.finite(TRUNCATION)  # or it is an error
     if IMAGE.value is not None:
         for name in ("seed", "seeds", "class_index"):
             if flags.FLAGS[name].present:
@@ -73,11 +74,11 @@ def _generated(seeds: list[int]):
 
     from inr_gan_jax.model import load
 
-    model, made, truncation = load(CHECKPOINT.value), [], shared.finite(TRUNCATION)
+    model, made = load(CHECKPOINT.value), []
     for start in range(0, len(seeds), BATCH):
         some = seeds[start : start + BATCH]
         classes = parse_class(model, some, CLASS.value)
-        ws = model.styles(seeds=some, classes=classes, truncation=truncation)
+        ws = model.styles(seeds=some, classes=classes, truncation=TRUNCATION.value)
         made.append(model.inr(ws))
     image = jax.tree.map(lambda *parts: np.concatenate(parts), *(some.image for some in made))
     return dataclasses.replace(made[0], image=image), model.images_seen

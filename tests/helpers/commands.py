@@ -1,14 +1,21 @@
-"""Runs commands as their docstrings print them."""
+"""Runs commands as their docstrings print them: as a user does, or many in this process."""
 
-import json
-import os
+import ast
+import contextlib
+import importlib
+import io
 import re
+import shlex
 import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
-from helpers.environment import ROOT
+from absl import flags
+from helpers.environment import ROOT, environment
+
+from inr_gan_jax.cli.run import reports_user_errors
 
 
 @dataclass(frozen=True)
@@ -20,71 +27,92 @@ class Said:
     code: int
 
 
-def examples(module: str) -> list[str]:
-    """The command lines in a module's docstring, continued lines joined."""
-    text = (ROOT / "inr_gan_jax" / f"{module}.py").read_text().split('"""')[1]
-    text = text.replace("\\\\\n", " ")
-    return [" ".join(line.split()) for line in re.findall(r"^    python -m .*", text, re.M)]
+def examples(name: str) -> list[str]:
+    """The flags of the commands that --help of `python -m inr_gan_jax.NAME` shows."""
+    module = ROOT / "inr_gan_jax" / name
+    text = (module / "__main__.py" if module.is_dir() else module.with_suffix(".py")).read_text()
+    text = ast.get_docstring(ast.parse(text)).replace("\\\n", " ")
+    found = re.findall(rf"^    python -m inr_gan_jax\.{name} (.*)$", text, re.MULTILINE)
+    return [" ".join(line.split()) for line in found]
 
 
-def _environment(cache: Path) -> dict[str, str]:
-    """One device, and programs compiled once for all processes."""
-    changes = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-    }
-    return os.environ | changes
-
-
-def shell(command: str, folder: Path) -> Said:
-    """Runs a command line in a folder, as a user does."""
+def shell(name: str, line: str, folder: Path) -> Said:
+    """`python -m inr_gan_jax.NAME FLAGS` in a folder, by a shell, as a user types it."""
     done = subprocess.run(
-        command, shell=True, cwd=folder, env=_environment(folder / "cache"),
-        capture_output=True, text=True,
+        f"python -m inr_gan_jax.{name} {line}", shell=True, cwd=folder,
+        env=environment(folder / "cache"), capture_output=True, text=True,
     )  # fmt: skip
     return Said(done.stdout, done.stderr, done.returncode)
 
 
-MANY = """
-import contextlib, io, json, shlex, sys
-from absl import flags
-from inr_gan_jax import {module}
-from inr_gan_jax.cli.run import reports_user_errors
-checked = reports_user_errors({module}.main)
-for line in json.load(sys.stdin):
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
-    flags.FLAGS(["command", *shlex.split(line)])
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        with contextlib.redirect_stderr(io.StringIO()) as err:
-            code = checked([])
-    print(json.dumps([out.getvalue(), err.getvalue(), code]))
-"""
+def many(name: str, lines: list[str], folder: Path) -> list[Said]:
+    """The same for several lines of flags, in this process: a start takes seconds."""
+    with _command(name) as main:
+        return [_run(main, line, folder) for line in lines]
 
 
-def many(module: str, lines: list[str], folder: Path) -> list[Said]:
-    """The same for several lines of flags of one command, in one process: its imports cost most."""
-    done = subprocess.run(
-        [sys.executable, "-c", MANY.format(module=module)], input=json.dumps(lines), text=True,
-        cwd=folder, env=_environment(folder / "cache"), capture_output=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [Said(*json.loads(line)) for line in done.stdout.splitlines()]
-
-
-def flags_of(example: str, module: str) -> str:
-    """What follows the command in an example."""
-    return example.removeprefix(f"python -m inr_gan_jax.{module} ")
-
-
-def assert_mistakes(module: str, mistakes: dict[str, str], folder: Path) -> None:
-    """Every line of flags is refused in one line that contains what is said here, with code 2."""
-    for (line, expected), said in zip(
-        mistakes.items(), many(module, list(mistakes), folder), strict=True
+def _run(main, line: str, folder: Path) -> Said:
+    flags.FLAGS.unparse_flags()
+    for flag in flags.FLAGS:
+        flags.FLAGS[flag].unparse()
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch("inr_gan_jax.runtime.devices.use_compilation_cache", lambda: None),
     ):
-        assert said.code == 2 and said.err.startswith("error: "), (line, said)
-        assert expected in said.err and said.err.count("\n") == 1, (line, said)
+        code = reports_user_errors(main)(flags.FLAGS(["command", *shlex.split(line)]))
+    return Said(out.getvalue(), err.getvalue(), code)
+
+
+_known: dict[str, dict[str, flags.Flag]] = {}  # the flags of modules that were seen here
+
+
+@contextlib.contextmanager
+def _command(name: str) -> Iterator:
+    """A command's main function; within, its flags are all that this package has.
+
+    Commands have flags of the same names, and a process takes each name once.
+    """
+    package = ROOT / "inr_gan_jax" / name
+    module = f"inr_gan_jax.{name}" + (".__main__" if package.is_dir() else "")
+    others = _take_ours()
+    main = importlib.import_module(module).main
+    for flag in _known.get(module, {}).values():  # imported before
+        flags.FLAGS[flag.name] = flag
+    try:
+        yield main
+    finally:
+        _take_ours()
+        for flag in others:
+            flags.FLAGS[flag.name] = flag
+
+
+def _take_ours() -> list[flags.Flag]:
+    """Takes the flags of this package away from absl, and returns them."""
+    taken = []
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("inr_gan_jax"):
+            _known.setdefault(module, {}).update({flag.name: flag for flag in defined})
+    ours = {id(flag) for defined in _known.values() for flag in defined.values()}
+    for flag_name in list(flags.FLAGS):
+        if id(flags.FLAGS[flag_name]) in ours:
+            taken.append(flags.FLAGS[flag_name])
+            delattr(flags.FLAGS, flag_name)
+    return taken
+
+
+def assert_mistakes(
+    name: str, mistakes: dict[str, str], folder: Path, *, silent: bool = True
+) -> None:
+    """Every line of flags is refused in one line that contains what is said here, with code 2.
+
+    `silent`: nothing else is said before.
+    """
+    for (line, expected), said in zip(
+        mistakes.items(), many(name, list(mistakes), folder), strict=True
+    ):
+        errors = [text for text in said.err.splitlines() if not re.match(r"[IW]\d{4} ", text)]
+        assert said.code == 2 and len(errors) == 1 and not (silent and said.out), (line, said)
+        assert errors[0].startswith("error: ") and expected in errors[0], (line, said)

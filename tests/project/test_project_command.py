@@ -1,18 +1,22 @@
 """`python -m inr_gan_jax.project` as a user types it: examples, stops, and every mistake."""
 
+import contextlib
 import json
+import os
+import signal
+from unittest import mock
 
 import av
 import numpy as np
 import pytest
-from helpers.commands import examples, flags_of
+from helpers.commands import assert_mistakes, examples, many
 from helpers.models import mild_model, write_checkpoint
-from helpers.projecting import project
 from helpers.targets import at_cells, detector_files, written
 from PIL import Image
 
 import inr_gan_jax
 from inr_gan_jax.pictures.pixels import to_uint8
+from inr_gan_jax.project.fit import Projection
 
 RUN = "--checkpoint=runs/digits --class_index=1 --steps=24"
 OWN = f"{RUN} --target=photo.png"
@@ -62,11 +66,29 @@ def here(tmp_path_factory):
 @pytest.fixture(scope="module")
 def said(here):
     """What the command said: the examples by their folders (in fewer steps), and RUNS."""
-    lines = [f"{flags_of(line, 'project')} --steps=24" for line in examples("project/__main__")]
+    lines = [f"{line} --steps=24" for line in examples("project")]
     assert [line.split("--outdir=")[1].split()[0] for line in lines] == EXAMPLES
-    names = [*EXAMPLES, *RUNS]
-    answers = project(here, lines + list(RUNS.values()), {names.index("stopped"): 10})
-    return dict(zip(names, answers, strict=True))
+    lines = dict(zip(EXAMPLES, lines, strict=True)) | RUNS
+    answers = {}
+    for name, line in lines.items():
+        with stopped_before(10) if name == "stopped" else contextlib.nullcontext():
+            (answers[name],) = many("project", [line], here)
+    return answers
+
+
+@contextlib.contextmanager
+def stopped_before(step: int):
+    """SIGTERM comes before the n-th call of `advance`."""
+    advance, calls = Projection.advance, []
+
+    def counted(self):
+        calls.append(self)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self)
+
+    with mock.patch.object(Projection, "advance", counted):
+        yield
 
 
 def picture(path) -> np.ndarray:
@@ -76,9 +98,9 @@ def picture(path) -> np.ndarray:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_work_as_printed(said, here, name):
-    code, out, err = said[name]
-    assert code == 0, err
-    first, last = out.splitlines()
+    done = said[name]
+    assert done.code == 0, done.err
+    first, last = done.out.splitlines()
     assert first.startswith("class ") and "is the nearest of 3" in first
     assert last.startswith(f"{name}: ") and " dB over " in last and "after 24 steps" in last
     styles = np.load(here / name / "styles.npy")
@@ -99,13 +121,13 @@ def test_examples_work_as_printed(said, here, name):
 
 
 def test_a_stopped_search_goes_on_and_hidden_pixels_change_no_bit(said, here):
-    code, out, err = said["stopped"]
-    assert code == 128 + 15 and not out
-    line = err.split("\r")[-1].splitlines()[-1]
+    done = said["stopped"]
+    assert done.code == 128 + 15 and not done.out
+    line = done.err.split("\r")[-1].splitlines()[-1]
     assert line == "seen: stopped after 10 of 24 steps; the same command goes on"
     for name in ("hidden", "goes on"):
-        code, out, _ = said[name]
-        assert code == 0 and "over 32 known of 64 pixels after 24 steps" in out
+        done = said[name]
+        assert done.code == 0 and "over 32 known of 64 pixels after 24 steps" in done.out
     for file in ("styles.npy", "projected.inr", "progress.mp4", "comparison.png"):
         seen, hidden = ((here / folder / file).read_bytes() for folder in ("seen", "hidden"))
         assert seen == hidden, file
@@ -113,12 +135,12 @@ def test_a_stopped_search_goes_on_and_hidden_pixels_change_no_bit(said, here):
 
 
 def test_another_search_is_refused_or_overwrites(said, here):
-    code, _, err = said["refused"]
-    assert code == 2 and err == (
+    done = said["refused"]
+    assert done.code == 2 and done.err == (
         "error: seen/projection.npz is of another projection (target, learning_rate): choose "
         "another --outdir, or say --overwrite\n"
     )
-    assert said["overwrite"][0] == 0
+    assert said["overwrite"].code == 0
     with np.load(here / "spoilt" / "projection.npz") as arrays:
         assert json.loads(str(arrays["identity"]))["learning_rate"] == 0.05
 
@@ -127,7 +149,7 @@ def test_a_finished_search_is_shown_in_another_view(said, here):
     image = inr_gan_jax.open_image(here / "seen" / "projected.inr")
     made = to_uint8(image.render(30, 20, window=(-1, 0, 1, 1)))[..., 0]
     assert np.abs(picture(here / "seen" / "projected.png") - made).max() <= 1
-    assert said["half"][1] == said["goes on"][1]
+    assert said["half"].out == said["goes on"].out
 
 
 def test_decibels_are_those_of_known_pixels(said, here):
@@ -135,7 +157,7 @@ def test_decibels_are_those_of_known_pixels(said, here):
         image = inr_gan_jax.open_image(here / name / "projected.inr")
         photo = picture(here / "photo.png")[..., None] / 127.5 - 1
         error = np.square(np.clip(image.render(), -1, 1) - photo)[:, known].mean()
-        said_of_it = float(said[name][1].splitlines()[-1].split()[1])
+        said_of_it = float(said[name].out.splitlines()[-1].split()[1])
         assert said_of_it == pytest.approx(10 * np.log10(4 / error), abs=0.06) and said_of_it > 25
 
 
@@ -167,10 +189,5 @@ def test_every_mistake_is_one_line(here, said):
         "--checkpoint=runs/digits --target=photo.png --outdir=photo.png": "photo.png cannot be",
         "--checkpoint=runs/digits --target=photo.png --outdir=damaged": "npz cannot be read (",
     }
-    for (line, expected), (code, _, err) in zip(
-        mistakes.items(), project(here, list(mistakes)), strict=True
-    ):
-        lines = [text for text in err.splitlines() if text.startswith("error: ")]
-        assert code == 2 and len(lines) == 1 and err.endswith(lines[0] + "\n"), (line, err)
-        assert expected in lines[0], (line, lines)
+    assert_mistakes("project", mistakes, here, silent=False)
     assert not (here / "x").exists()

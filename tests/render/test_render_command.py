@@ -1,23 +1,18 @@
 """`render` and `generate` as a user types them: the examples of --help, and every mistake."""
 
-import ast
-import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from helpers.environment import ROOT
+from helpers.commands import assert_mistakes, examples, many, shell
 from helpers.models import tiny_model, write_checkpoint
 from PIL import Image
 
 import inr_gan_jax
 from inr_gan_jax.pictures.pixels import to_uint8
+from inr_gan_jax.render import deep_zoom
 
 
 @pytest.fixture(scope="module")
@@ -29,69 +24,12 @@ def here(tmp_path_factory) -> Path:
     return folder
 
 
-# A start takes seconds, so one process runs many commands, with flags parsed as at a start.
-MANY = """
-import contextlib, importlib, io, json, sys
-from absl import flags
-from inr_gan_jax.cli.run import reports_user_errors
-command, results = importlib.import_module(sys.argv[1]), []
-for arguments in json.load(sys.stdin):
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        code = reports_user_errors(command.main)(flags.FLAGS(["command", *arguments]))
-    results.append([code, out.getvalue(), error.getvalue()])
-print(json.dumps(results))
-"""
-
-
 @pytest.fixture(scope="module")
-def python(here, tmp_path_factory):
-    """python(*arguments, input=...) -> the finished process, in the folder `here`."""
-    changes = {
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-    }
-
-    def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-        options |= {"cwd": here, "env": os.environ | changes, "capture_output": True, "text": True}
-        return subprocess.run([sys.executable, *arguments], **options)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def many(python):
-    """many(module, [arguments, ...]) -> [(exit code, what it said, its errors), ...]."""
-
-    def run(module: str, commands: list[list[str]]) -> list[tuple[int, str, str]]:
-        done = python("-c", MANY, f"inr_gan_jax.{module}", input=json.dumps(commands))
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
-
-
-def examples(name: str) -> list[list[str]]:
-    """The arguments of the commands that --help of `python -m inr_gan_jax.name` shows."""
-    module = ROOT / "inr_gan_jax" / name
-    text = (module / "__main__.py" if module.is_dir() else module.with_suffix(".py")).read_text()
-    text = ast.get_docstring(ast.parse(text)).replace("\\\n", " ")
-    commands = re.findall(rf"^    python -m inr_gan_jax\.{name} (.*)$", text, re.MULTILINE)
-    return [shlex.split(command) for command in commands]
-
-
-@pytest.fixture(scope="module")
-def said(many) -> list[str]:
+def said(here) -> list[str]:
     """What the examples of `render` print."""
-    done = many("render.__main__", examples("render"))
-    assert [code for code, _, _ in done] == [0] * 5, done
-    return [out.strip() for _, out, _ in done]
+    done = many("render", examples("render"), here)
+    assert [one.code for one in done] == [0] * 5, done
+    return [one.out.strip() for one in done]
 
 
 def image_of(here, seed, **options):
@@ -100,7 +38,7 @@ def image_of(here, seed, **options):
 
 
 def assert_near(got, expected):
-    """Other compiler options there."""
+    """Other compiler options in a process of its own."""
     expected = expected.reshape(got.shape)
     assert np.abs(got.astype(int) - expected).max() <= 2
 
@@ -132,9 +70,9 @@ def test_examples_of_render_work_as_printed(said, here):
         assert picture.size == (1000 - 3 * 254 + 1,) * 2
 
 
-def test_examples_of_generate_work_as_printed(many, here):
-    done = many("generate", examples("generate"))
-    assert [code for code, _, _ in done] == [0] * 3, done
+def test_examples_of_generate_work_as_printed(here):
+    done = many("generate", examples("generate"), here)
+    assert [one.code for one in done] == [0] * 3, done
     assert len(list((here / "out").glob("*.png"))) == 16
     assert np.load(here / "out" / "images.npy").shape == (2, 16, 16, 1)
     view = {"window": (-1, 0, 1, 1), "superres_from": 1, "density": np.inf, "samples": 4}
@@ -144,15 +82,7 @@ def test_examples_of_generate_work_as_printed(many, here):
             assert_near(np.asarray(picture), expected)
 
 
-def assert_refused(done: list, expected: list[str]) -> None:
-    """Exit code 2, and one line that says what is wrong; warnings of others apart."""
-    for (code, out, errors), words in zip(done, expected, strict=True):
-        lines = [line for line in errors.splitlines() if not re.match(r"[IW]\d{4} ", line)]
-        assert code == 2 and not out and len(lines) == 1, errors
-        assert lines[0].startswith("error: ") and words in lines[0], lines
-
-
-def test_every_mistake_is_one_line(many, said):
+def test_every_mistake_is_one_line(said, here):
     mistakes = {
         "--seed=1 --dest=x.png": "give --checkpoint=DIR or --image=x.inr",
         "--image=many.inr --seed=1 --dest=x.png": "--seed goes with --checkpoint",
@@ -179,52 +109,46 @@ def test_every_mistake_is_one_line(many, said):
         "--image=many.inr --tile=20 --dest=x.tif": "multiple of 16 pixels a side, not 20",
         "--image=many.inr --size=99999x99999 --dest=x.png": ".tif and .dzi are written tile by",
     }
-    done = many("render.__main__", [line.split() for line in mistakes])
-    assert_refused(done, list(mistakes.values()))
+    assert_mistakes("render", mistakes, here)
 
 
 @pytest.mark.parametrize(
     "arguments, expected",
-    [([], "--dest is missing"), (["--dest=x.png", "--align=top"], "--align")],
+    [("", "--dest is missing"), ("--dest=x.png --align=top", "--align")],
 )
-def test_flags_that_do_not_parse(arguments, expected, python):
-    done = python("-m", "inr_gan_jax.render", *arguments)
-    assert done.returncode == 2 and expected in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_flags_that_do_not_parse(arguments, expected, here):
+    done = shell("render", arguments, here)
+    assert done.code == 2 and expected in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
-def test_views_that_generate_refuses(many, here):
+def test_views_that_generate_refuses(here):
     mistakes = {
         "--checkpoint=runs/baseline --size=32x32": "is no coordinate function",
         "--checkpoint=runs/digits --size=32x": "--size=32x must be WIDTHxHEIGHT",
         "--checkpoint=runs/digits --size=99999x99999": "python -m inr_gan_jax.render writes one",
         "--checkpoint=runs/digits --samples=2": "samples = 2 is no square number",
     }
-    common = ["--seeds=1", "--outdir=refused"]
-    baseline = ["--checkpoint=runs/baseline", "--seeds=1", "--outdir=baseline"]
-    *done, plain = many("generate", [*([*line.split(), *common] for line in mistakes), baseline])
-    assert_refused(done, list(mistakes.values()))
+    common = "--seeds=1 --outdir=refused"
+    assert_mistakes("generate", {f"{k} {common}": v for k, v in mistakes.items()}, here)
     assert not (here / "refused").exists()
-    assert plain[0] == 0 and (here / "baseline" / "seed0001.png").exists()
+    baseline = "--checkpoint=runs/baseline --seeds=1 --outdir=baseline"
+    (plain,) = many("generate", [baseline], here)
+    assert plain.code == 0 and (here / "baseline" / "seed0001.png").exists()
 
 
-def test_stopping_says_how_to_go_on(python, said, here):
-    """A signal in the middle of a pyramid; the same command ends it."""
-    slowly = (
-        "import runpy, sys\n"
-        "from inr_gan_jax.render import deep_zoom\n"
-        "encode = deep_zoom.encode\n"
-        "def stop(*a):\n"
-        "    deep_zoom.encode = encode\n"
-        "    raise KeyboardInterrupt\n"
-        "deep_zoom.encode = stop\n"
-        "sys.argv = ['render', *sys.argv[1:]]\n"
-        "runpy.run_module('inr_gan_jax.render', run_name='__main__', alter_sys=True)\n"
-    )
-    arguments = ["--image=many.inr", "--size=16x16", "--dest=stopped.dzi"]
-    done = python("-c", slowly, *arguments)
-    assert done.returncode == 130
-    assert "stopped.dzi is not complete: the same command goes on" in done.stderr
+def test_stopping_says_how_to_go_on(said, here, monkeypatch):
+    """Ctrl-C in the middle of a pyramid; the same command, in a process of its own, ends it."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    line = "--image=many.inr --size=16x16 --dest=stopped.dzi"
+    with monkeypatch.context() as patch:
+        patch.setattr(deep_zoom, "encode", stop)
+        (done,) = many("render", [line], here)
+    assert done.code == 130
+    assert "stopped.dzi is not complete: the same command goes on" in done.err
     assert not (here / "stopped.dzi").exists()
-    done = python("-m", "inr_gan_jax.render", *arguments)
-    assert done.returncode == 0 and done.stdout.startswith("stopped.dzi: 16x16")
+    done = shell("render", line, here)
+    assert done.code == 0 and done.out.startswith("stopped.dzi: 16x16")
