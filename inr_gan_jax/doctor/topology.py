@@ -61,11 +61,7 @@ def devices(topology: str) -> list[jax.Device]:
 def _gpus(topology: str, kind: str, count: str) -> list[jax.Device]:
     if not re.fullmatch(r"[1-8]", count):
         raise UserError(f"--topology={topology} must be a kind and 1 to 8 GPUs, like {kind}:8")
-    if importlib.util.find_spec("jax_cuda13_plugin") is None:
-        raise UserError(
-            f"--topology={topology} needs the compiler for NVIDIA GPUs: "
-            "pip install -c constraints.txt -e .[cuda13] (no GPU is needed)"
-        )
+    _check_compiler(topology, "jax_cuda13_plugin", "the compiler for NVIDIA GPUs", "cuda13", "GPU")
     _compute_on_cpu()
     name, memory, bandwidth = GPUS[kind]
     target = HOPPER.format(name=name, memory=memory, bandwidth=bandwidth)
@@ -79,11 +75,7 @@ def _tpus(topology: str, kind: str, shape: str) -> list[jax.Device]:
     example = "a kind and its chips, like v5e:4x4 or v5p:2x2x2"
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", shape):
         raise UserError(f"--topology={topology} must be {example}")
-    if importlib.util.find_spec("libtpu") is None:
-        raise UserError(
-            f"--topology={topology} needs libtpu, the compiler for TPUs: "
-            "pip install -c constraints.txt -e .[tpu] (no TPU is needed)"
-        )
+    _check_compiler(topology, "libtpu", "libtpu, the compiler for TPUs", "tpu", "TPU")
     os.environ.update(ENVIRONMENT)
     _compute_on_cpu()
     options = dict(KINDS[kind])
@@ -95,6 +87,14 @@ def _tpus(topology: str, kind: str, shape: str) -> list[jax.Device]:
         why = str(error).splitlines()[0].split(": ", 1)[-1]
         raise UserError(f"--topology={topology}: {why}; it must be {example}") from error
     return found.devices
+
+
+def _check_compiler(topology: str, package: str, what: str, extra: str, device: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"--topology={topology} needs {what}: pip install -c constraints.txt -e .[{extra}] "
+            f"(no {device} is needed)"
+        )
 
 
 def _compute_on_cpu() -> None:
