@@ -1,7 +1,8 @@
 """A trained generator as an object: latents or seeds -> styles, INR parameters, images."""
 
 import copy
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +47,7 @@ class Model:
         self.class_counts = tuple(class_counts)
         self.networks: Networks = networks_of(config.model, config.discriminator)
         self._params, self._buffers, self.w_avg = params, buffers, w_avg
-        self._styles = jax.jit(self._apply_styles, static_argnames="cutoff")
-        self._inr = jax.jit(lambda p, b, ws: self.networks.generator(p, b).inr_params(ws))
-        features = jnp.dtype(dtype)
-        self._image = jax.jit(
-            lambda p, b, ws: self.networks.generator(p, b).image(ws, dtype=features)
-        )
+        self._styles, self._inr, self._image = _programs(self.networks, dtype)
 
     def with_arrays(
         self, params: dict, buffers: dict, w_avg: jax.Array, *, images_seen: int = 0
@@ -238,11 +234,6 @@ class Model:
         """Latents `[2, z_dim]` of two seeds or latents."""
         return np.stack([self.latents([x])[0] if np.ndim(x) == 0 else x for x in (a, b)])
 
-    def _apply_styles(self, params, buffers, w_avg, z, one_hot, truncation, cutoff):
-        generator = self.networks.generator(params, buffers)
-        ws = mapping.broadcast_styles(generator.mapping(z, one_hot), generator.num_styles)
-        return mapping.truncate(ws, w_avg, truncation, cutoff, one_hot)
-
     def _one_hot(self, classes, count: int) -> jax.Array | None:
         n = self.num_classes
         if not n:
@@ -255,6 +246,24 @@ class Model:
         if classes.shape not in ((), (1,), (count,)):
             raise ValueError(f"give one class or {count}, not {list(classes.shape)}")
         return jax.nn.one_hot(np.broadcast_to(classes, (count,)), n)
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(networks: Networks, dtype: str) -> tuple[Callable, Callable, Callable]:
+    """What makes styles, INR parameters and images: compiled once for all models of a kind."""
+
+    def styles(params, buffers, w_avg, z, one_hot, truncation, cutoff):
+        generator = networks.generator(params, buffers)
+        ws = mapping.broadcast_styles(generator.mapping(z, one_hot), generator.num_styles)
+        return mapping.truncate(ws, w_avg, truncation, cutoff, one_hot)
+
+    def inr(params, buffers, ws):
+        return networks.generator(params, buffers).inr_params(ws)
+
+    def image(params, buffers, ws):
+        return networks.generator(params, buffers).image(ws, dtype=jnp.dtype(dtype))
+
+    return jax.jit(styles, static_argnames="cutoff"), jax.jit(inr), jax.jit(image)
 
 
 def _integers(values, name: str, end: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from inr_gan_jax.metrics.detectors import Detector
 from inr_gan_jax.metrics.images import Generated, Real
 from inr_gan_jax.metrics.report import METHODS, report_workdir, table
 from inr_gan_jax.pictures.pixels import to_uint8
-from inr_gan_jax.render import image as render_image
+from inr_gan_jax.render import view
 
 SIZES, COUNT = (32, 8, 16), 14
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
@@ -191,8 +191,8 @@ def test_images_of_any_network_at_any_size(monkeypatch):
     model, size = tiny_model("inr_gan_bil", input_resolution=8), (21, 19)
     owned = list(functions(model, 2, 0.7))
     expected = to_uint8(np.stack([function.render(*size) for function in owned]))
-    monkeypatch.setattr(render_image, "WHOLE", 20)
-    monkeypatch.setattr(render_image, "TILE", 8)
+    monkeypatch.setattr(view, "WHOLE", 20)
+    monkeypatch.setattr(view, "TILE", 8)
     made = scales.Renders(model, 0.7).reader(size, "inr")(np.arange(2))
     difference = np.abs(made["image"].astype(int) - expected.astype(int))
     assert difference.max() <= 1 and (difference > 0).mean() < 0.002  # rounding

@@ -20,8 +20,7 @@ from PIL import Image
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.pixels import to_uint8
-from inr_gan_jax.render import deep_zoom, tiff
-from inr_gan_jax.render import image as images
+from inr_gan_jax.render import deep_zoom, tiff, tiles
 from inr_gan_jax.render.image import ContinuousImage
 
 
@@ -37,7 +36,7 @@ def rendered(monkeypatch) -> list:
     class Calls(list):
         stop = None
 
-    calls, render_region = Calls(), images.render_region
+    calls, render_region = Calls(), tiles.render_region
 
     def counted(*args):
         if len(calls) == calls.stop:
@@ -45,7 +44,7 @@ def rendered(monkeypatch) -> list:
         calls.append(None)
         return render_region(*args)
 
-    monkeypatch.setattr(images, "render_region", counted)
+    monkeypatch.setattr(tiles, "render_region", counted)
     return calls
 
 
