@@ -23,10 +23,13 @@ def random_like(shapes):
     return jax.tree.map(lambda s: jnp.asarray(rng.standard_normal(s.shape), s.dtype), shapes)
 
 
-def random_networks(family: str, **model) -> tuple[Networks, dict, dict]:
+def random_networks(
+    family: str, networks: Networks | None = None, **model
+) -> tuple[Networks, dict, dict]:
     """(networks, parameters, buffers) of a generator."""
-    config = configured(family, **model)
-    networks = networks_of(config.model, config.discriminator)
+    if networks is None:
+        config = configured(family, **model)
+        networks = networks_of(config.model, config.discriminator)
     shapes = jax.eval_shape(networks.init_generator, jax.random.key(0))
     return networks, *random_like(shapes)
 

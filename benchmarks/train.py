@@ -24,13 +24,13 @@ CASES = {"digits": (32, 9), "ffhq": (4, 1), "ffhq_1024": (4, 1)}
 TOO_LONG = {"cpu": ("ffhq_1024",)}  # with 11 TFLOP an iteration of four images
 
 
-def configured(name: str, batch_size: int) -> Config:
+def configured(name: str, batch_size: int, **train) -> Config:
     """A configuration of this repository, at another batch size."""
     spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-    config.train.batch_size = batch_size
+    config.train.update(batch_size=batch_size, **train)
     return parse(config, num_classes=10 if config.data.labels else 0)
 
 

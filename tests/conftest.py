@@ -15,6 +15,7 @@ import jax  # noqa: E402
 jax.config.update("jax_default_matmul_precision", "highest")
 # Most of the time of these tests is compilation, and the programs are tiny.
 jax.config.update("jax_disable_most_optimizations", True)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 LONGEST = [
     "test_main", "test_step", "test_project", "test_evaluate", "test_project_command", "test_image",

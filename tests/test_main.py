@@ -44,9 +44,9 @@ def call(env):
 
 @pytest.fixture(scope="module")
 def run(call, tmp_path_factory):
-    """A finished run of 250 iterations in the default workdir: (its workdir, what it printed)."""
+    """A finished run of 100 iterations in the default workdir: (its workdir, what it printed)."""
     here = tmp_path_factory.mktemp("here")
-    done = call("main", DIGITS, *overrides(*TINY, *CADENCE, "train.kimg=2"), cwd=here)
+    done = call("main", DIGITS, *overrides(*TINY, *CADENCE, "train.kimg=0.8"), cwd=here)
     assert done.returncode == 0, done.stderr
     return here / "runs" / "digits", done.stdout
 
@@ -54,22 +54,22 @@ def run(call, tmp_path_factory):
 def test_a_run_leaves_what_it_promises(run):
     workdir, said = run
     assert (workdir / "run.json").exists()
-    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["125", "250"]
+    assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"50", "100"}
     found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert {line["metric"] for line in found} == {"fd_pixel100_full"}
-    assert [line["kimg"] for line in found] == [1, 2]
+    assert [line["kimg"] for line in found] == [0.4, 0.8]
     assert all(f"fd_pixel100_full: {line['value']:.5g} " in said for line in found)
-    assert [Path(line["checkpoint"]).name for line in found] == ["125", "250"]
-    names = ["000000000.png", "000001000.png", "000002000.png", "real.png"]
+    assert [Path(line["checkpoint"]).name for line in found] == ["50", "100"]
+    names = ["000000000.png", "000000400.png", "000000800.png", "real.png"]
     assert sorted(p.name for p in (workdir / "samples").iterdir()) == names
     for name in names:  # a row of two images for each class, grey lines between
         with Image.open(workdir / "samples" / name) as picture:
             picture.load()
             assert picture.size == (2 * 17 + 1, 10 * 17 + 1) and picture.mode == "L"
-    lines = re.findall(r"^kimg ([\d.]+)/2  ([\d.]+) images/s  left (\w+)  G .* D .*", said, re.M)
-    assert [line[0] for line in lines] == ["0.4", "0.8", "1.0", "1.2", "1.6", "2.0"]
+    lines = re.findall(r"^kimg ([\d.]+)/0.8  ([\d.]+) images/s  left (\w+)  G .* D .*", said, re.M)
+    assert [line[0] for line in lines] == ["0.2", "0.3", "0.4", "0.5", "0.6", "0.8"]
     assert lines[-1][2] == "0s"
-    for word in ("10 classes", "digits, 1,797 images", "1 x cpu", "done: 2 kimg"):
+    for word in ("10 classes", "digits, 1,797 images", "1 x cpu", "done: 0.8 kimg"):
         assert word in said
 
 
@@ -81,8 +81,8 @@ def test_tensorboard_reads_the_curves(run):
         values = events.Scalars(tag)
         assert all(np.isfinite(v.value) for v in values)
         if tag != "r1/penalty":
-            assert [v.step for v in values] == [400, 800, 1000, 1200, 1600, 2000]
-    assert [picture.step for picture in events.Images("generated")] == [0, 1000, 2000]
+            assert [v.step for v in values] == [160, 320, 400, 480, 640, 800]
+    assert [picture.step for picture in events.Images("generated")] == [0, 400, 800]
     picture = Image.open(io.BytesIO(events.Images("real")[0].encoded_image_string))
     assert picture.size == (35, 171)
     assert "config" in events.Tags()["tensors"]
@@ -95,7 +95,7 @@ def test_what_to_type_next_works_as_printed(run, env, tmp_path):
     assert command[1:4] == ["-m", "inr_gan_jax.generate", "--checkpoint=runs/digits"]
     done = subprocess.run(hint, shell=True, cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "16 PNG files from 2.0 kimg" in done.stdout
+    assert "16 PNG files from 0.8 kimg" in done.stdout
     made = sorted((here / "out").iterdir())
     assert [p.name for p in made] == [f"seed{k:04d}.png" for k in range(16)]
     expected = to_uint8(inr_gan_jax.load(run[0]).images(seeds=range(16), classes=3))[..., 0]
@@ -106,19 +106,19 @@ def test_what_to_type_next_works_as_printed(run, env, tmp_path):
 
 def test_stopping_and_going_on_changes_nothing(run, call, tmp_path):
     keys = overrides(*TINY, *CADENCE)
-    half = call("main", DIGITS, *keys, "--config.train.kimg=1", f"--workdir={tmp_path}")
-    assert "done: 1 kimg" in half.stdout
-    again = call("main", DIGITS, *keys, "--config.train.kimg=1", f"--workdir={tmp_path}")
-    assert again.returncode == 0 and "already trained for 1 kimg" in again.stdout
+    half = call("main", DIGITS, *keys, "--config.train.kimg=0.4", f"--workdir={tmp_path}")
+    assert "done: 0.4 kimg" in half.stdout
+    again = call("main", DIGITS, *keys, "--config.train.kimg=0.4", f"--workdir={tmp_path}")
+    assert again.returncode == 0 and "already trained for 0.4 kimg" in again.stdout
     assert "inr_gan_jax.generate" in again.stdout and "going on" not in again.stdout
-    whole = call("main", DIGITS, *keys, "--config.train.kimg=2", f"--workdir={tmp_path}")
-    assert whole.returncode == 0 and "going on from 1 kimg" in whole.stdout
+    whole = call("main", DIGITS, *keys, "--config.train.kimg=0.8", f"--workdir={tmp_path}")
+    assert whole.returncode == 0 and "going on from 0.4 kimg" in whole.stdout
     assert len(list(tmp_path.glob("events*"))) == 2  # a start with nothing to do writes none
     assert_same_run(tmp_path, run[0])
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(run, call, env, tmp_path):
-    keys = overrides(*TINY, "log.checkpoint_kimg=0", "train.kimg=2")
+    keys = overrides(*TINY, "log.checkpoint_kimg=0", "train.kimg=0.8")
     slowly = overrides("log.metrics_kimg=0.008", "log.grid_kimg=0.008")
     command = [sys.executable, "-m", "inr_gan_jax.main", DIGITS, f"--workdir={tmp_path}", *keys]
     process = subprocess.Popen(
@@ -133,9 +133,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(run, call, env, tmp_path):
     rest = process.stdout.read()
     assert process.wait() == 0
     stopped = re.search(r"stopped and saved at ([\d.]+) kimg; the same command goes on", rest)
-    assert 0.04 <= float(stopped[1]) < 2
+    assert 0.04 <= float(stopped[1]) < 0.8
     done = call("main", DIGITS, f"--workdir={tmp_path}", *keys)
-    assert f"going on from {stopped[1]} kimg" in done.stdout and "done: 2 kimg" in done.stdout
+    assert f"going on from {stopped[1]} kimg" in done.stdout and "done: 0.8 kimg" in done.stdout
     assert_same_run(tmp_path, run[0])
 
 
@@ -156,7 +156,6 @@ def test_a_zip_of_colour_images_trains(call, tmp_path):
         *("model.channel_base=256", "model.channel_max=8", "train.kimg=0.032", "train.r1_gamma=0"),
     ]
     keys += ["model.embedding_coarse.table=8", "model.embedding_fine.table=8"]
-    keys += ["model.extra_layers=0", "model.mapping_layers=1"]
     keys[keys.index("log.grid_size=20")] = "log.grid_size=4"
     where = (f"--config.data.source={tmp_path}/x.zip", f"--workdir={tmp_path}/run")
     done = call("main", f"--config={ROOT}/configs/ffhq.py", *overrides(*keys), *where)
@@ -218,7 +217,7 @@ def test_generated_files(run, generated, tmp_path):
     flat = generated(seeds="0-3", truncation="0", class_index="3", format="npy")
     average = np.load(flat / "images.npy")  # every class has its own
     np.testing.assert_allclose(average, average[:1].repeat(4, 0), atol=1e-6)
-    older = str(run[0] / "checkpoints" / "125")
+    older = str(run[0] / "checkpoints" / "50")
     first = np.load(generated(seeds="0", checkpoint=older, format="npy") / "images.npy")
     assert np.abs(first - expected[:1]).max() > 0
 
@@ -251,22 +250,22 @@ def test_generate_refuses_what_the_model_cannot(run, generated, tmp_path):
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(call, run, tmp_path):
     copy = tmp_path / "digits"
     shutil.copytree(run[0], copy)
-    newest = copy / "checkpoints" / "250" / "model"
+    newest = copy / "checkpoints" / "100" / "model"
     victim = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
     arguments = ("--seeds=3", f"--outdir={tmp_path}/out", "--class_index=0")
     done = call("generate", f"--checkpoint={copy}", *arguments)
-    assert done.returncode == 0 and "from 1.0 kimg" in done.stdout
-    assert "250 is damaged" in done.stderr and "Traceback" not in done.stderr
-    one = call("generate", f"--checkpoint={copy}/checkpoints/250", *arguments)
-    assert one.returncode == 2 and "checkpoint 250 is damaged" in one.stderr.splitlines()[-1]
+    assert done.returncode == 0 and "from 0.4 kimg" in done.stdout
+    assert "100 is damaged" in done.stderr and "Traceback" not in done.stderr
+    one = call("generate", f"--checkpoint={copy}/checkpoints/100", *arguments)
+    assert one.returncode == 2 and "checkpoint 100 is damaged" in one.stderr.splitlines()[-1]
 
 
 def test_a_loaded_model_is_a_usable_object(run):
     model = inr_gan_jax.load(run[0])
-    assert model.num_classes == 10 and model.images_seen == 2000
+    assert model.num_classes == 10 and model.images_seen == 800
     assert sum(model.class_counts) == 1797
     images = model.images(seeds=[5, 6], classes=[1, 2])
     assert images.shape == (2, 16, 16, 1) and images.dtype == np.float32
@@ -280,8 +279,8 @@ def test_a_loaded_model_is_a_usable_object(run):
     averages = model.images(seeds=[1, 2, 2], classes=[3, 3, 4], truncation=0)
     np.testing.assert_allclose(averages[0], averages[1], atol=1e-6)
     assert np.abs(averages[1] - averages[2]).max() > 1e-3  # every class has its own average
-    one = inr_gan_jax.load(run[0] / "checkpoints" / "125")
-    assert one.images_seen == 1000 and np.abs(one.w_avg - model.w_avg).max() > 0
+    one = inr_gan_jax.load(run[0] / "checkpoints" / "50")
+    assert one.images_seen == 400 and np.abs(one.w_avg - model.w_avg).max() > 0
 
 
 @pytest.mark.parametrize(

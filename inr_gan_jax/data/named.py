@@ -2,8 +2,10 @@
 
 import abc
 import hashlib
+import importlib.util
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,11 +38,10 @@ class DigitsStore(NamedStore):
     name, size, channels = "digits", (8, 8), 1
 
     def __init__(self):
-        from sklearn.datasets import load_digits  # A second to import: only where it is used.
-
-        data = load_digits()
-        self._pixels = np.round(data.images * (255 / 16)).astype(np.uint8)  # Stored as 0..16.
-        self._labels = data.target.astype(np.int64)
+        rows = np.loadtxt(_digits_file(), np.int64, delimiter=",")
+        pixels = rows[:, :-1].reshape(-1, *self.size)  # stored as 0 to 16
+        self._pixels = np.round(pixels * (255 / 16)).astype(np.uint8)
+        self._labels = rows[:, -1]
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -56,6 +57,12 @@ class DigitsStore(NamedStore):
 
     def identity(self) -> list:
         return ["digits", hashlib.sha256(self._pixels.tobytes()).hexdigest()]
+
+
+def _digits_file() -> Path:
+    """scikit-learn's file of them: to import `sklearn.datasets` takes longer than all the rest."""
+    (package,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    return Path(package) / "datasets" / "data" / "digits.csv.gz"
 
 
 class TfdsStore(NamedStore):

@@ -26,6 +26,7 @@ def environment(cache: Path | None = None, *, devices: int = 1, **changes) -> di
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags(devices),
     }

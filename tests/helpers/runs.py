@@ -14,10 +14,10 @@ from inr_gan_jax.train import workdir as workdirs
 TINY = [
     *("model.channel_base=128", "model.channel_max=8", "model.z_dim=8", "model.w_dim=8"),
     *("model.rank=2", "discriminator.channel_base=64", "discriminator.channel_max=8"),
-    *("train.batch_size=8", "log.grid_size=20"),
+    *("model.mapping_layers=1", "model.extra_layers=0", "train.batch_size=8", "log.grid_size=20"),
 ]
-CADENCE = ["log.metrics_kimg=0.4", "log.grid_kimg=1", "log.checkpoint_kimg=1",
-           "evaluate.metrics=fd_pixel100_full", "evaluate.kimg=1"]  # fmt: skip
+CADENCE = ["log.metrics_kimg=0.16", "log.grid_kimg=0.4", "log.checkpoint_kimg=0.4",
+           "evaluate.metrics=fd_pixel100_full", "evaluate.kimg=0.4"]  # fmt: skip
 DIGITS = f"--config={ROOT}/configs/digits.py"
 
 
