@@ -2,13 +2,14 @@
 
     python -m benchmarks.gpu [--budget=480] [--json=gpu.json]
 
-First parity (golden arrays; gradients of a training iteration against float64 on the host), then
-what the device can do (copy, products), then inference and training in order of worth, as far as
-the budget of seconds goes. A row is printed, and written to --json, as soon as it is known.
+First parity with golden arrays, then what the device can do (copy, products), then inference and
+training in order of worth, as far as the budget of seconds goes, and the rest of parity (gradients
+against float64 on the host). A row is printed, and written to --json, as soon as it is known.
 
-Needs jax[cuda13] (`pip install -c constraints.txt -e .[cuda13]`) and no network. Programs compile in
-threads, side by side. What does not fit into the device's memory is cut into microbatches, and the
-row says so. On a CPU: --short, which measures tiny networks to see that the command works.
+Needs jax[cuda13] (`pip install -c constraints.txt -e .[cuda13]`), no network. A run's phases compile
+side by side, while nothing is timed. What does not fit into the device's memory is cut into
+microbatches, and the row says so. On a CPU: --short, which measures tiny networks to see that the
+command works.
 """
 
 import concurrent.futures
@@ -17,8 +18,8 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +27,15 @@ import numpy as np
 from absl import flags
 
 from benchmarks.networks import random_like, random_networks
-from benchmarks.run import machine
-from benchmarks.timing import medians
+from benchmarks.timing import machine, medians
 from benchmarks.train import configured, seconds_per_iteration
 from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
-from inr_gan_jax.costs.program import cost_of
+from inr_gan_jax.costs.program import Cost, cost_of
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.runtime.sharding import make_mesh
-from inr_gan_jax.train.trainer import DoesNotFit, Trainer
+from inr_gan_jax.train.trainer import Trainer
 
 BUDGET = flags.DEFINE_integer("budget", 480, "Seconds; what is not reached is said.", lower_bound=1)
 JSON = shared.path("json", None, "A file that holds all rows so far, at any time.")
@@ -47,14 +48,16 @@ PRECISIONS = {
     "TF32": ("float32", "tensorfloat32"),
     "float32": ("float32", "highest"),
 }
-# What is measured, in order of worth: (configuration, batch, precision).
+# What is measured, in order of worth: (what, configuration, batch, precision).
 CASES = (
-    *(("ffhq", 16, precision) for precision in PRECISIONS),
-    ("ffhq", 64, "bfloat16"),
-    ("ffhq_1024", 16, "bfloat16"),
-    *((f"ffhq_{family}", 16, "bfloat16") for family in ("bil", "cips", "stylegan2")),
+    *(("inference", "ffhq", 16, precision) for precision in PRECISIONS),
+    *(("training", "ffhq", 16, precision) for precision in PRECISIONS),
+    *((what, "ffhq", 64, "bfloat16") for what in ("inference", "training")),
+    *((what, "ffhq_1024", 16, "bfloat16") for what in ("inference", "training")),
+    *(("inference", f"ffhq_{family}", 16, "bfloat16") for family in ("stylegan2", "bil", "cips")),
 )
-THREADS, MOST_MICROBATCHES = 6, 16
+FIRST = ("inr_gan", "stylegan2")  # whose parity is looked at before anything is measured
+MOST_MICROBATCHES = 16
 
 
 class Table:
@@ -62,6 +65,7 @@ class Table:
 
     def __init__(self, budget: float):
         self._end, self._start = time.monotonic() + budget, time.monotonic()
+        self.ceilings: dict[str, float] = {}
         self.results = {"machine": machine(), "rows": []}
         print("  ".join(f"{k}: {v}" for k, v in self.results["machine"].items()), flush=True)
 
@@ -81,48 +85,54 @@ class Table:
 
 
 def main(_) -> None:
-    """Parity, ceilings, inference, training."""
+    """Parity, ceilings, inference, training, and the rest of parity."""
     device = jax.devices()[0]
     if device.platform != "gpu" and not SHORT.value:
         raise UserError(f"jax sees no GPU here, but a {device.platform}; --short tries the command")
-    table = Table(BUDGET.value)
-    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        cases = [("digits", 8, p) for p in PRECISIONS] if SHORT.value else CASES
-        compiling = [(case, pool.submit(_compiled, *case)) for case in cases]
-        try:
-            _parity(table)
-            ceilings = _ceilings(table)
-            for case, future in compiling:
-                _measure(table, case, future, ceilings)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _parity(table: Table) -> None:
-    """The largest errors, as parts of each array's largest magnitude."""
     sys.path.insert(0, str(TESTS))
-    from helpers.golden import GENERATORS, build, nhwc, relative
+    from helpers.golden import GENERATORS
 
+    table = Table(BUDGET.value)
+    cases = CASES
+    if SHORT.value:
+        cases = [(what, "digits", 8, "TF32") for what in ("inference", "training")]
+    duties = [functools.partial(_parity, table, name) for name in FIRST]
+    duties.append(functools.partial(_ceilings, table))
+    duties += [functools.partial(_measure, table, *case) for case in cases]
+    if not SHORT.value:
+        duties += [functools.partial(_parity, table, n) for n in GENERATORS if n not in FIRST]
+    duties.append(functools.partial(_gradients, table))
+    for duty in duties:
+        if table.left <= 0:
+            table.add("the budget ended here", None, detail=f"{duty.args[1:]} and what follows")
+            return
+        duty()
+
+
+def _parity(table: Table, name: str) -> None:
+    """The largest error of a golden network's images, as a part of their range."""
+    from flax import nnx
+    from helpers.golden import build, nhwc, relative
+
+    graphdef, params, buffers, golden = build(name)
+
+    def image(params, buffers, ws):
+        return nnx.merge(graphdef, params, buffers).image(ws)
+
+    errors = {}
     for precision in ("highest", "tensorfloat32"):
-        worst = {}
         with jax.default_matmul_precision(precision):
-            for name in GENERATORS[:2] if SHORT.value else GENERATORS:
-                graphdef, params, buffers, golden = build(name)
+            made = jax.jit(image)(params, buffers, jnp.asarray(golden["ws"]))
+        errors[precision] = relative(made, nhwc(golden["image"]))
+    table.add(
+        f"golden images of {name}: largest error", errors["highest"], "of the range",
+        f"by TF32 {errors['tensorfloat32']:.1e}; tests on a CPU allow 1e-4", errors=errors,
+    )  # fmt: skip
 
-                def image(params, buffers, ws, graphdef=graphdef):
-                    from flax import nnx
 
-                    return nnx.merge(graphdef, params, buffers).image(ws)
-
-                made = jax.jit(image)(params, buffers, jnp.asarray(golden["ws"]))
-                worst[name] = relative(made, nhwc(golden["image"]))
-        name = max(worst, key=worst.get)
-        table.add(
-            f"golden images, {precision}: largest error", worst[name], "of the range",
-            f"{name}; 1e-4 is what tests on a CPU allow", errors=worst,
-        )  # fmt: skip
+def _gradients(table: Table) -> None:
     table.add("gradients of an iteration against float64", _gradient_error(), "of the largest",
-              "G, D, R1 and path lengths of a tiny network, float32")  # fmt: skip
+              "G, path lengths, D and R1 of a tiny network, float32")  # fmt: skip
 
 
 def _gradient_error() -> float:
@@ -131,7 +141,7 @@ def _gradient_error() -> float:
 
     def gradients(device, dtype: str) -> list[np.ndarray]:
         trainers = [
-            Trainer(tiny(), [5, 1, 2], dtype=dtype, mesh=make_mesh([device]))
+            Trainer(tiny(classes=0), (), dtype=dtype, mesh=make_mesh([device]))
             for _ in (*G_PHASES, *D_PHASES)
         ]
         state = settled(trainers[0])
@@ -159,57 +169,67 @@ def _gradient_error() -> float:
 
 @contextlib.contextmanager
 def _draws_in_float32():
-    """Random numbers are those of float32 also where arithmetic is float64."""
-    before = jax.config.jax_default_dtype_bits
-    jax.config.update("jax_default_dtype_bits", "32")
-    try:
+    """Random numbers are those of 32 bits also where arithmetic has 64."""
+    with contextlib.ExitStack() as stack:
+        for name, dtype in (("normal", "float32"), ("uniform", "float32"), ("randint", "int32")):
+            draw = functools.partial(getattr(jax.random, name), dtype=dtype)
+            stack.enter_context(mock.patch.object(jax.random, name, draw))
         yield
-    finally:
-        jax.config.update("jax_default_dtype_bits", before)
 
 
-def _ceilings(table: Table) -> dict[str, float]:
+def _ceilings(table: Table) -> None:
     """Bytes a second of a copy, operations a second of square products, by precision."""
     n, side = (1 << 20, 512) if SHORT.value else (1 << 30, 8192)
     copy = jax.jit(lambda x: x + 1)
     array = jnp.zeros(n, jnp.uint8).view(jnp.int32)
     seconds = medians({"copy": functools.partial(copy, array)}, 10)["copy"]
-    found = {"copy": 2 * n / seconds}
-    table.add("copy, read and written", found["copy"] / 1e9, "GB/s")
+    table.ceilings["copy"] = 2 * n / seconds
+    table.add("copy, read and written", table.ceilings["copy"] / 1e9, "GB/s")
     for name, (dtype, precision) in PRECISIONS.items():
         with jax.default_matmul_precision(precision):
             product = jax.jit(jnp.matmul)
             x = random_like(jax.ShapeDtypeStruct((side, side), dtype))
             seconds = medians({"product": functools.partial(product, x, x)}, 10)["product"]
-        found[name] = 2 * side**3 / seconds
-        table.add(f"product of {side}^2 matrices, {name}", found[name] / 1e12, "TFLOP/s")
-    return found
+        table.ceilings[name] = 2 * side**3 / seconds
+        table.add(f"product of {side}^2 matrices, {name}", 2 * side**3 / seconds / 1e12, "TFLOP/s")
 
 
-def _compiled(name: str, batch: int, precision: str) -> tuple[Trainer, Callable, object, str]:
-    """(trainer with its phases compiled, what generates a batch, its cost, what was cut)."""
+def _measure(table: Table, what: str, name: str, batch: int, precision: str) -> None:
+    """A row: images a second, and the share of what the device's ceilings allow."""
     dtype, products = PRECISIONS[precision]
-    microbatches = 1
-    with jax.default_matmul_precision(products):
-        while True:
-            config = configured(name, batch, microbatches=microbatches)
-            trainer = Trainer(config, [100] * config.model.num_classes, dtype=dtype)
-            try:
-                trainer.compile()
-                break
-            except (DoesNotFit, jax.errors.JaxRuntimeError) as error:
-                if microbatches >= MOST_MICROBATCHES or "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                microbatches *= 2
-        generate, cost = _generator(trainer, batch, dtype)
-    cut = f"{microbatches} microbatches" if microbatches > 1 else ""
-    return trainer, generate, cost, cut
+    label = f"{name}, batch {batch}, {precision}: {what}"
+    measured = _inference if what == "inference" else _training
+    started = time.monotonic()
+    try:
+        with jax.default_matmul_precision(products):
+            seconds, costs, detail = measured(name, batch, dtype)
+    except jax.errors.JaxRuntimeError as error:  # one that cannot be must not end the others
+        table.add(label, None, detail=" ".join(str(error).split())[:200])
+        return
+    flops = sum(cost.runs * sum(cost.flops.values()) for cost in costs)
+    bound = sum(
+        cost.runs
+        * max(
+            sum(cost.flops.values()) / table.ceilings[precision],
+            cost.traffic.bytes / table.ceilings["copy"],
+        )
+        for cost in costs
+    )
+    memory = max(cost.held + cost.temporary for cost in costs) + sum(cost.code for cost in costs)
+    table.add(
+        label, batch / seconds, "images/s",
+        f"{flops / seconds / 1e12:.1f} TFLOP/s, {100 * bound / seconds:.0f}% of its bound, "
+        f"{memory / 2**30:.2f} GiB; {detail}; took {time.monotonic() - started:.0f} s",
+        bound=bound, seconds=seconds,
+    )  # fmt: skip
 
 
-def _generator(trainer: Trainer, batch: int, dtype: str):
-    networks = trainer.networks
+def _inference(name: str, batch: int, dtype: str) -> tuple[float, list[Cost], str]:
+    """(seconds of a batch from styles to images, its cost, what there is to say)."""
+    config = configured(name, batch)
+    networks = networks_of(config.model, config.discriminator)
     _, params, buffers = random_networks("", networks=networks)
-    shape = (batch, networks.num_styles, networks.generator_config.w_dim)
+    shape = (batch, networks.num_styles, config.model.w_dim)
     ws = random_like(jax.ShapeDtypeStruct(shape, jnp.float32))
 
     def image(params, buffers, ws):
@@ -217,54 +237,42 @@ def _generator(trainer: Trainer, batch: int, dtype: str):
 
     traced = jax.jit(image).trace(params, buffers, ws)
     compiled = traced.lower().compile()
-    return functools.partial(compiled, params, buffers, ws), cost_of(compiled, traced, 1.0)
+    case = functools.partial(compiled, params, buffers, ws)
+    seconds = medians({"it": case}, 3 if SHORT.value else 10)["it"]
+    return seconds, [cost_of(compiled, traced, 1.0)], f"{1e3 * seconds:.1f} ms"
 
 
-def _measure(table: Table, case: tuple, future, ceilings: dict[str, float]) -> None:
-    """Two rows of a case: inference and training."""
-    name, batch, precision = case
-    what = f"{name}, batch {batch}, {precision}"
-    try:
-        trainer, generate, cost, cut = future.result(timeout=max(table.left, 0.1))
-    except concurrent.futures.TimeoutError:
-        table.add(what, None, detail="the budget ended while it compiled")
-        return
-    except Exception as error:  # one that does not compile here must not end the others
-        table.add(what, None, detail=" ".join(str(error).split())[:200])
-        return
-    repeats = 3 if SHORT.value else 10
-    seconds = medians({"one": generate}, repeats)["one"]
-    flops = sum(cost.flops.values())
-    bound = max(flops / ceilings[precision], cost.traffic.bytes / ceilings["copy"])
-    memory = (cost.held + cost.temporary + cost.code) / 2**30
-    table.add(
-        f"{what}: inference", batch / seconds, "images/s",
-        f"{flops / seconds / 1e12:.1f} TFLOP/s, {100 * bound / seconds:.0f}% of its bound, "
-        f"{memory:.2f} GiB", bound=bound, seconds=seconds,
-    )  # fmt: skip
-    try:
-        _measure_training(table, what, trainer, cut, ceilings[precision], ceilings["copy"])
-    except jax.errors.JaxRuntimeError as error:
-        table.add(f"{what}: training", None, detail=" ".join(str(error).split())[:200])
-
-
-def _measure_training(table, what: str, trainer: Trainer, cut: str, products, copy) -> None:
-    seconds = seconds_per_iteration(trainer, 2 if SHORT.value else 5)
-    program, batch = trainer.program(), trainer.config.train.batch_size
+def _training(name: str, batch: int, dtype: str) -> tuple[float, list[Cost], str]:
+    """(seconds of a mean iteration, its phases' costs, what there is to say)."""
+    trainer, microbatches = None, 1
+    while trainer is None:
+        config = configured(name, batch, microbatches=microbatches)
+        trainer = Trainer(config, [100] * config.model.num_classes, dtype=dtype)
+        try:
+            _compile(trainer)
+            seconds = seconds_per_iteration(trainer, 2 if SHORT.value else 5)
+        except jax.errors.JaxRuntimeError as error:
+            if microbatches >= MOST_MICROBATCHES or "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            trainer, microbatches = None, 2 * microbatches
+    program = trainer.program()
     mean = sum(program.phases[phase].runs * value for phase, value in seconds.items())
-    bound = sum(
-        c.runs * max(sum(c.flops.values()) / products, c.traffic.bytes / copy)
-        for c in program.phases.values()
-    )
-    flops = program.flops_per_image * program.images
+    cut = f"; cut into {microbatches} microbatches" if microbatches > 1 else ""
     parts = ", ".join(f"{phase} {1e3 * value:.1f}" for phase, value in seconds.items())
-    table.add(
-        f"{what}: training", batch / mean, "images/s",
-        f"{1000 * mean / batch:.1f} s/kimg, {flops / mean / 1e12:.1f} TFLOP/s, "
-        f"{100 * bound / mean:.0f}% of its bound, {program.memory / 2**30:.2f} GiB; ms: {parts}"
-        + (f"; cut into {cut}" if cut else ""),
-        bound=bound, seconds=seconds,
-    )  # fmt: skip
+    detail = f"{1000 * mean / batch:.1f} s/kimg; ms: {parts}{cut}"
+    return mean, list(program.phases.values()), detail
+
+
+def _compile(trainer: Trainer) -> None:
+    """All phases, side by side: the compiler leaves Python's lock alone."""
+    precision = jax.config.jax_default_matmul_precision  # a thread has its own
+
+    def compile_one(phase):
+        with jax.default_matmul_precision(precision):
+            trainer.compile([phase])
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(compile_one, trainer.steps.due(0)))
 
 
 if __name__ == "__main__":

@@ -7,34 +7,17 @@ Every row is the median of repeats taken in turns, so that a machine's mood meet
 
 import importlib
 import json
-import platform
-import time
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from benchmarks import NAMED, SUITES
+from benchmarks.timing import machine
 from inr_gan_jax.cli.run import run
 from inr_gan_jax.errors import UserError, nearest
 
 SUITE = flags.DEFINE_list("suite", list(SUITES), f"Of {', '.join((*SUITES, *NAMED))}.")
 JSON = flags.DEFINE_string("json", None, "Also write the results to this file.")
-
-
-def machine() -> dict:
-    """What the numbers were taken on."""
-    device = jax.devices()[0]
-    about = Path("/proc/cpuinfo")  # Linux alone names it here
-    lines = about.read_text().splitlines() if about.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "device": f"{len(jax.devices())} x {device.device_kind}",
-        "cpu": names[0] if names else platform.processor(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 def rows_of(suite: str) -> list[dict]:

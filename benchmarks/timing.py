@@ -1,8 +1,10 @@
-"""How cases are timed against each other."""
+"""How cases are timed against each other, and on what."""
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 
@@ -18,3 +20,18 @@ def medians(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
             jax.block_until_ready(case())
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine() -> dict:
+    """What the numbers were taken on."""
+    device = jax.devices()[0]
+    about = Path("/proc/cpuinfo")  # Linux alone names it here
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "device": f"{len(jax.devices())} x {device.device_kind}",
+        "cpu": names[0] if names else platform.processor(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
