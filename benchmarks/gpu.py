@@ -6,8 +6,8 @@ First parity with golden arrays, then what the device can do (copy, products), t
 training in order of worth, as far as the budget of seconds goes, and the rest of parity (gradients
 against float64 on the host). A row is printed, and written to --json, as soon as it is known.
 
-Needs jax[cuda13] (`pip install -c constraints.txt -e .[cuda13]`), no network. A run's phases compile
-side by side, while nothing is timed. What does not fit into the device's memory is cut into
+Needs jax[cuda13] (`pip install -c constraints.txt -e .[cuda13]`), no network. A run's phases
+compile side by side, while nothing is timed. What does not fit into the device's memory is cut into
 microbatches, and the row says so. On a CPU: --short, which measures tiny networks to see that the
 command works.
 """

@@ -47,7 +47,7 @@ def shell(name: str, line: str, folder: Path) -> Said:
 
 def many(name: str, lines: list[str], folder: Path) -> list[Said]:
     """The same for several lines of flags, in this process: a start takes seconds."""
-    with _command(name) as main:
+    with command(name) as main:
         return [_run(main, line, folder) for line in lines]
 
 
@@ -70,7 +70,7 @@ _known: dict[str, dict[str, flags.Flag]] = {}  # the flags of modules that were 
 
 
 @contextlib.contextmanager
-def _command(name: str) -> Iterator:
+def command(name: str) -> Iterator:
     """A command's main function; within, its flags are all that this package has.
 
     Commands have flags of the same names, and a process takes each name once.
