@@ -7,9 +7,15 @@ under `pickle.Unpickler`, whose memo a few bytes can also make gigabytes large).
 """
 
 import pickletools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
+
+from inr_gan_jax.foreign.spans import Span, SpanFile
+
+SMALL = 4096  # byte strings of so many bytes and more are not read
+_CODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+_LENGTHS = {"BINBYTES": pickletools.read_uint4, "BINBYTES8": pickletools.read_uint8}
 
 
 class RefusedError(Exception):
@@ -55,14 +61,13 @@ class Machine:
         self._marked: list[list] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, file: BinaryIO) -> Any:
-        """The value of the pickle at the file's position; leaves the file behind its end.
+    def run(self, file: SpanFile) -> Any:
+        """The value of the pickle at the position of a file (of a Span); leaves it behind its end.
 
         Raises RefusedError for a name that is not allowed; ValueError, TypeError, IndexError or
         KeyError for what is no pickle.
         """
-        for opcode, argument, _ in pickletools.genops(file):
-            name = opcode.name
+        for name, argument in _opcodes(file):
             if name == "STOP":
                 return self._stack.pop()
             if name in _CONSTANTS:
@@ -73,7 +78,7 @@ class Machine:
                 _STEPS[name](self, argument)
             elif name not in ("PROTO", "FRAME"):
                 raise ValueError(f"opcode {name} has no place in a published file")
-        raise ValueError("the pickle has no end")
+        raise AssertionError("opcodes end with STOP or an error")
 
     def _name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
@@ -169,6 +174,29 @@ class Machine:
         items = self._pop_mark()
         self._push({})
         self._update(items)
+
+
+def _opcodes(file: SpanFile) -> Iterator[tuple[str, Any]]:
+    """(name, argument) of each opcode; a long byte string is a `Span`, and stays in the file."""
+    while True:
+        opcode = _CODES.get(file.read(1).decode("latin-1"))
+        if opcode is None:
+            raise ValueError("it is no pickle, or it has no end")
+        if opcode.name in _LENGTHS:
+            yield opcode.name, _bytes(file, _LENGTHS[opcode.name](file))
+        else:
+            yield opcode.name, opcode.arg.reader(file) if opcode.arg else None
+
+
+def _bytes(file: SpanFile, count: int) -> bytes | Span:
+    if count < SMALL:
+        found = file.read(count)
+        if len(found) != count:
+            raise ValueError("it ends in a byte string")
+        return found
+    here = file.tell()
+    file.seek(here + count)
+    return file.span.part(here, count)
 
 
 def _only(target: Any, kind: type) -> Any:

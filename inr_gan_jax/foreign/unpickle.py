@@ -5,21 +5,25 @@ that is, pickles again; detector weights (`.pth`) are legacy files or zip archiv
 its storages. All of these pickles go through one `Machine` and one allow-list, the one below.
 """
 
-import io
+import contextlib
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign import tensors
+from inr_gan_jax.foreign import spans, tensors
 from inr_gan_jax.foreign.opcodes import Inert, Machine, RefusedError
+from inr_gan_jax.foreign.spans import Span, SpanFile
+from inr_gan_jax.foreign.tensors import Storage, Tensor
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of PyTorch's legacy files
 _NESTING = 3  # storages are one pickle deep
+_ZIP_HEADER = "<4s22xHH"  # of a file in an archive: its mark; lengths of its name and of the rest
 _LEAVES = ("AnyNode", "BooleanNode", "EnumNode", "FloatNode", "IntegerNode", "StringNode")
 _INERT = frozenset(
     [
@@ -44,31 +48,57 @@ DAMAGE = (
 )
 
 
-def read(path: epath.PathLike) -> Any:
-    """The content of a `.pkl` or `.pth` file as data.
+@contextlib.contextmanager
+def opened(path: epath.PathLike) -> Iterator[Any]:
+    """The content of a `.pkl`, `.pt` or `.pth` file as data, while the file is open.
 
-    Tensors, parameters and numpy arrays are read-only NumPy arrays; mappings are dicts;
-    configuration objects are plain dicts, lists and values; networks are `Inert` objects of which
-    `state` holds `_parameters`, `_buffers`, `_modules`, `_init_args` and `_init_kwargs`.
+    Tensors and parameters are `Tensor`s: they stay in the file until `np.asarray` reads them. NumPy
+    arrays are arrays, mappings are dicts; configuration objects are plain dicts, lists and values;
+    networks are `Inert` objects of which `state` holds `_parameters`, `_buffers`, `_modules`,
+    `_init_args` and `_init_kwargs`.
 
-    Raises UserError, one line: no such file, a damaged or foreign one, or one that asks for a
-    class that is not on the list, which it names.
+    Raises UserError, one line, also for what the body meets: no such file, a damaged or foreign
+    one, or one that asks for a class that is not on the list, which it names.
     """
     path = epath.Path(path)
     try:
-        data = path.read_bytes()
+        with spans.opened(path) as span:
+            yield _Plain().convert(_Reader(len(span)).load(span))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    try:
-        return _Plain().convert(_Reader(len(data)).load(data))
     except RefusedError as error:
         raise UserError(
-            f"{path} is refused: it asks for {_printable(error.name)}, which has no place in a "
+            f"{path} is refused: it asks for {printable(error.name)}, which has no place in a "
             "published checkpoint; nothing in the file was run"
         ) from None
     except DAMAGE as error:
-        reason = _printable(str(error) or type(error).__name__)
+        reason = printable(str(error) or type(error).__name__)
         raise UserError(f"{path} is no whole PyTorch checkpoint: {reason}") from None
+
+
+def read(path: epath.PathLike) -> Any:
+    """The same with every tensor read: a read-only array."""
+    with opened(path) as content:
+        return _read_all(content, {})
+
+
+def _read_all(value: Any, done: dict[int, Any]) -> Any:
+    """`value` with arrays in place of tensors; what is shared stays shared."""
+    if isinstance(value, Tensor):
+        return np.asarray(value)
+    if not isinstance(value, (dict, list, tuple, Inert)) or id(value) in done:
+        return done.get(id(value), value)
+    done[id(value)] = value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            value[key] = _read_all(child, done)
+    elif isinstance(value, list):
+        value[:] = [_read_all(child, done) for child in value]
+    elif isinstance(value, tuple):
+        done[id(value)] = value = tuple(_read_all(child, done) for child in value)
+    else:
+        value.args, value.state = _read_all(value.args, done), _read_all(value.state, done)
+    return value
 
 
 def read_weights(path: epath.PathLike) -> dict[str, np.ndarray]:
@@ -78,26 +108,26 @@ def read_weights(path: epath.PathLike) -> dict[str, np.ndarray]:
         raise UserError(f"{path} holds no dictionary of weights")
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
-            raise UserError(f"{path}: {_printable(str(name))} is no tensor")
+            raise UserError(f"{path}: {printable(str(name))} is no tensor")
     return weights
 
 
-def state_dict(network: Inert) -> dict[str, np.ndarray]:
+def state_dict(network: Inert) -> dict[str, Tensor]:
     """All parameters and buffers of a network by dotted name; ValueError if it has no such thing.
 
     A module stands in one place: one inside itself, or in many places, is refused.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Tensor] = {}
     seen: set[int] = set()
 
     def collect(module: Any, prefix: str) -> None:
         state = module.state if isinstance(module, Inert) else None
         if not isinstance(state, dict) or id(module) in seen:
-            raise ValueError(f"{_printable(prefix) or 'it'} is no network")
+            raise ValueError(f"{printable(prefix) or 'it'} is no network")
         seen.add(id(module))
         for kind in ("_parameters", "_buffers"):
             for name, value in state.get(kind, {}).items():
-                if isinstance(value, np.ndarray):
+                if isinstance(value, (Tensor, np.ndarray)):
                     arrays[f"{prefix}{name}"] = value
         for name, child in state.get("_modules", {}).items():
             if child is not None:
@@ -131,17 +161,17 @@ class _Reader:
             self._calls[f"{core}.multiarray.scalar"] = tensors.scalar
             self._calls[f"{core}.multiarray._reconstruct"] = lambda *_: Inert("numpy.ndarray")
 
-    def load(self, data: bytes) -> Any:
+    def load(self, data: Span) -> Any:
         """The object in `data`, whichever of the three formats it has."""
-        if data.startswith(b"PK\x03\x04"):
+        file = data.open()
+        if file.peek(4).startswith(b"PK\x03\x04"):
             return self._zip(data)
-        file = io.BytesIO(data)
         value = self._follow(file)
         if type(value) is int and value == _MAGIC:
-            return self._legacy(file, len(data))
+            return self._legacy(file)
         return value
 
-    def _follow(self, file: io.BytesIO, persistent=None) -> Any:
+    def _follow(self, file: SpanFile, persistent=None) -> Any:
         return Machine(self._calls, _INERT, persistent).run(file)
 
     def _spend(self, size: int) -> None:
@@ -152,7 +182,9 @@ class _Reader:
 
     def _nested(self, data: Any) -> Any:
         """`torch.storage._load_from_bytes`: a whole file as a byte string."""
-        if not isinstance(data, bytes) or self._depth >= _NESTING:
+        if isinstance(data, bytes):
+            data = Span(data, 0, len(data))
+        if not isinstance(data, Span) or self._depth >= _NESTING:
             raise ValueError("a storage is no byte string")
         self._spend(len(data))
         self._depth += 1
@@ -161,25 +193,25 @@ class _Reader:
         finally:
             self._depth -= 1
 
-    def _legacy(self, file: io.BytesIO, size: int) -> Any:
+    def _legacy(self, file: SpanFile) -> Any:
         """After the magic number: version, system, object, keys, then the storages' bytes."""
         if self._follow(file) != _PROTOCOL or not self._follow(file)["little_endian"]:
             raise ValueError("it is of another version, or big-endian")
-        storages: dict[Any, np.ndarray] = {}
+        storages: dict[Any, Storage] = {}
         claimed = 0
 
-        def persistent(pid: Any) -> np.ndarray:
+        def persistent(pid: Any) -> Storage:
             nonlocal claimed
-            key, dtype, count, view = tensors.storage_of(pid)
+            key, storage, view = tensors.storage_of(pid)
             if key not in storages:
-                claimed += count * dtype.itemsize
-                if claimed > size:
+                claimed += storage.nbytes
+                if claimed > len(file.span):
                     raise ValueError("a storage claims more bytes than the file has")
-                storages[key] = np.zeros(count, dtype)  # filled below: the bytes come last
+                storages[key] = storage  # where it lies, is told below: the bytes come last
             if view is None:
                 return storages[key]
-            _, offset, length = view
-            return storages[key][offset : offset + length]
+            _, first, count = view
+            return storages[key].part(first, count)
 
         value = self._follow(file, persistent)
         keys = self._follow(file)
@@ -187,41 +219,59 @@ class _Reader:
             raise ValueError("its storages are not those that its tensors name")
         for key in keys:
             (count,) = struct.unpack("<q", file.read(8))
-            if count != storages[key].size:
+            if count != storages[key].count:
                 raise ValueError("a storage has another size than its tensors say")
-            data = file.read(storages[key].nbytes)
-            storages[key][...] = tensors.elements(data, storages[key].dtype)
+            here, size = file.tell(), storages[key].nbytes
+            storages[key].span = file.span.part(here, size)
+            file.seek(here + size)
         return value
 
-    def _zip(self, data: bytes) -> Any:
+    def _zip(self, data: Span) -> Any:
         """`torch.save` since PyTorch 1.6: uncompressed `NAME/data.pkl` and `NAME/data/KEY`."""
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        file = data.open()
+        with zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
             root = next((n for n in names if re.fullmatch(r"[^/]*/data\.pkl", n)), None)
             if root is None:
                 raise ValueError("the archive has no data.pkl")
             root = root.removesuffix("data.pkl")
 
-            def member(name: str) -> bytes:
+            def member(name: str) -> tuple[Span, int]:
+                """Where a file's bytes lie, and their CRC-32."""
                 info = archive.getinfo(root + name)
-                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
-                    raise ValueError("the archive is compressed, or claims more than it has")
+                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                    raise ValueError("the archive is compressed or encrypted")
                 self._spend(info.file_size)
-                return archive.read(info)
+                file.seek(info.header_offset)
+                header = struct.unpack(_ZIP_HEADER, file.read(struct.calcsize(_ZIP_HEADER)))
+                if header[0] != b"PK\x03\x04":
+                    raise ValueError("a file in the archive is not where it is said to be")
+                return data.part(file.tell() + sum(header[-2:]), info.file_size), info.CRC
 
-            if f"{root}byteorder" in names and member("byteorder") != b"little":
+            def whole(name: str) -> bytes:
+                span, crc = member(name)
+                if span.crc32() != crc:
+                    raise ValueError(f"{name} in the archive is damaged: its checksum is another")
+                return span.bytes()
+
+            if f"{root}byteorder" in names and whole("byteorder") != b"little":
                 raise ValueError("it is big-endian")
-            storages: dict[Any, np.ndarray] = {}
+            storages: dict[Any, Storage] = {}
 
-            def persistent(pid: Any) -> np.ndarray:
-                key, dtype, count, _ = tensors.storage_of(pid)
-                if key not in storages:
-                    storages[key] = tensors.elements(member(f"data/{key}"), dtype)
-                if storages[key].size != count or storages[key].dtype != dtype:
+            def persistent(pid: Any) -> Storage:
+                key, storage, _ = tensors.storage_of(pid)
+                known = storages.get(key)
+                if known is None:
+                    storage.span, storage.crc = member(f"data/{key}")
+                    known = storages[key] = storage
+                if (known.count, known.dtype) != (storage.count, storage.dtype):
                     raise ValueError("a storage has another size than its tensors say")
-                return storages[key]
+                if len(known.span) != known.nbytes:
+                    raise ValueError("a storage has another size than its tensors say")
+                return known
 
-            return self._follow(io.BytesIO(member("data.pkl")), persistent)
+            content = whole("data.pkl")
+            return self._follow(Span(content, 0, len(content)).open(), persistent)
 
 
 class _Plain:
@@ -288,6 +338,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """What a file says of itself, as a line can show it."""
     line = "".join(c if c.isprintable() else "?" for c in text)
     return line if len(line) <= 200 else f"{line[:200]}..."
