@@ -15,8 +15,8 @@ from etils import epath
 from inr_gan_jax.config import Config, base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign.opcodes import Inert
-from inr_gan_jax.foreign.settings import discriminator_fields, generator_fields
-from inr_gan_jax.foreign.unpickle import DAMAGE, read, state_dict
+from inr_gan_jax.foreign.settings import ada_fields, discriminator_fields, generator_fields
+from inr_gan_jax.foreign.unpickle import DAMAGE, opened, state_dict
 from inr_gan_jax.foreign.weights import from_published, unused
 from inr_gan_jax.models.networks import networks_of
 
@@ -50,13 +50,13 @@ class Published:
 
 
 def open_published(path: epath.PathLike) -> Published:
-    """Reads a released `.pkl`; UserError, one line, where it is none or cannot be expressed."""
-    content = read(path)
-    try:
-        return _convert(content)
-    except (UserError, *DAMAGE) as error:
-        reason = " ".join((str(error) or type(error).__name__).split())
-        raise UserError(f"{path}: {reason}") from None
+    """Reads a released file; UserError, one line, where it is none or cannot be expressed."""
+    with opened(path) as content:
+        try:
+            return _convert(content)
+        except (UserError, *DAMAGE) as error:
+            reason = " ".join((str(error) or type(error).__name__).split())
+            raise UserError(f"{path}: {reason}") from None
 
 
 def _convert(content: Any) -> Published:
@@ -68,6 +68,9 @@ def _convert(content: Any) -> Published:
             raise UserError(f"no released checkpoint: it has no network {name!r}")
     config, notes = _config(content)
     arrays = {name: state_dict(content[name]) for name in NETWORKS}
+    for network in arrays.values():  # where StyleGAN2-ADA has what INR-GAN's code calls an input
+        if (constant := network.pop("synthesis.b4.const", None)) is not None:
+            network["synthesis.b4.input.input"] = constant
     networks = networks_of(config.model, config.discriminator)
     g, buffers = jax.eval_shape(networks.init_generator, jax.random.key(0))
     d = jax.eval_shape(networks.init_discriminator, jax.random.key(0))
@@ -115,7 +118,8 @@ def _config(content: dict) -> tuple[Config, tuple[str, ...]]:
             raise UserError(f"{name} does not keep its constructor's arguments by name")
     if arguments["G"] != arguments["G_ema"]:
         raise UserError("G and G_ema were made with different arguments")
-    family, model, classes, notes = generator_fields(arguments["G_ema"])
+    fields = generator_fields if "cfg" in arguments["G_ema"] else ada_fields
+    family, model, classes, notes = fields(arguments["G_ema"])
     discriminator, more = discriminator_fields(arguments["D"], model, classes)
     config = base(family, **model)
     config.discriminator.update(discriminator)

@@ -1,5 +1,6 @@
 """The released constructors' arguments -> fields of our configurations, or a UserError."""
 
+import re
 from typing import Any
 
 from inr_gan_jax.errors import UserError
@@ -20,7 +21,11 @@ _EMBEDDING = {
 }
 _DISTRIBUTIONS = {"randn": "normal", "rand": "uniform"}
 # Precision and memory layout: they do not change what a network computes.
-_HARMLESS = ("num_fp16_res", "fp32", "channels_last", "use_full_cache", "fmaps", "freeze_layers")
+_HARMLESS = ("num_fp16_res", "fp32", "channels_last", "use_full_cache", "fmaps", "freeze_layers",
+             "fused_modconv_default", "mapping_net_n_layers")  # fmt: skip
+_SHAPE = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
+_SECTIONS = ("mapping_kwargs", "synthesis_kwargs")
+_SYNTHESIS = {"channel_base", "channel_max", "conv_clamp"}
 # What our networks are, wherever the released code had a choice. None means "the default" there.
 _FIXED = {
     "activation": "lrelu",
@@ -30,6 +35,7 @@ _FIXED = {
     "mbstd_num_channels": 1,
     "per_resolution": True,
     "resample_filter": [1, 3, 3, 1],
+    "use_noise": True,
     "w_avg_beta": 0.995,
 }
 
@@ -39,13 +45,37 @@ def generator_fields(arguments: dict) -> tuple[str, dict[str, Any], int, tuple[s
 
     The fields are those of GeneratorConfig. Raises UserError for what it cannot express.
     """
-    known = {"z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"}
-    _refuse(arguments, known | {"mapping_kwargs", "synthesis_kwargs", "cfg"}, "G")
+    _refuse(arguments, {*_SHAPE, *_SECTIONS, "cfg"}, "G")
+    synthesis = _section(arguments, "synthesis_kwargs")
+    _refuse(synthesis, _SYNTHESIS, "G.synthesis_kwargs")
+    cfg, fields = _section(arguments, "cfg"), _shape(arguments, synthesis)
+    family, special = _family(cfg, fields["height"])
+    classes = _number(arguments, "c_dim")
+    return family, fields | special, classes, (*_clamped(synthesis, "G"), *_unknown(cfg))
+
+
+def ada_fields(arguments: dict) -> tuple[str, dict[str, Any], int, tuple[str, ...]]:
+    """The same of StyleGAN2-ADA's `Generator`: it has no `cfg`, and is the StyleGAN2 baseline.
+
+    Its synthesis is described in a section, or, as StyleGAN3's repository writes it, beside the
+    rest.
+    """
+    if "magnitude_ema_beta" in {*arguments, *_section(arguments, "synthesis_kwargs")}:
+        raise UserError(
+            "a StyleGAN3 checkpoint: its alias-free networks have no place here; StyleGAN2(-ADA), "
+            "INR-GAN and CIPS are converted"
+        )
+    flat = {key: value for key, value in arguments.items() if key not in (*_SHAPE, *_SECTIONS)}
+    synthesis = flat | _section(arguments, "synthesis_kwargs")
+    _refuse(synthesis, _SYNTHESIS, "G.synthesis_kwargs")
+    fields = _shape(arguments, synthesis) | {"input_resolution": 4, "extra_layers": 0}
+    return "stylegan2", fields, _number(arguments, "c_dim"), _clamped(synthesis, "G")
+
+
+def _shape(arguments: dict, synthesis: dict) -> dict[str, Any]:
+    """What every generator has, from its arguments and those of its synthesis."""
     mapping = _section(arguments, "mapping_kwargs")
     _refuse(mapping, {"num_layers"}, "G.mapping_kwargs")
-    synthesis = _section(arguments, "synthesis_kwargs")
-    _refuse(synthesis, {"channel_base", "channel_max", "conv_clamp"}, "G.synthesis_kwargs")
-    cfg = _section(arguments, "cfg")
     fields = {
         "height": _number(arguments, "img_resolution"),
         "width": _number(arguments, "img_resolution"),
@@ -58,9 +88,7 @@ def generator_fields(arguments: dict) -> tuple[str, dict[str, Any], int, tuple[s
     }
     if fields["height"] < 8 or fields["height"] & (fields["height"] - 1):
         raise UserError(f"img_resolution = {fields['height']} is no power of two from 8 up")
-    family, special = _family(cfg, fields["height"])
-    classes = _number(arguments, "c_dim")
-    return family, fields | special, classes, (*_clamped(synthesis, "G"), *_unknown(cfg))
+    return fields
 
 
 def discriminator_fields(
@@ -134,13 +162,15 @@ def _family(cfg: dict, final: int) -> tuple[str, dict[str, Any]]:
 
 def _by_resolution(cfg: dict, start: int, final: int) -> dict[str, Any]:
     """Embeddings and extra layers: one of each below `fine_from`, another from there on."""
-    first = _embeddings(_section(_section(cfg, "input"), "coord_fuser_cfg"), [start])
+    source = _section(cfg, "input")
+    first = _embeddings(_section(source, "coord_fuser_cfg", cfg), [start], cfg)
     later = [2**k for k in range(final.bit_length()) if start < 2**k <= final]
-    return _extra_layers(cfg, start, final, first | _embeddings(_section(cfg, "coords"), later))
+    every = first | _embeddings(_section(cfg, "coords", cfg), later, cfg)
+    return _extra_layers(cfg, start, final, every)
 
 
 def _extra_layers(cfg: dict, start: int, final: int, embeddings=None) -> dict[str, Any]:
-    counts = {str(k): v for k, v in _section(cfg, "num_extra_convs").items()}
+    counts = {str(k): v for k, v in _section(cfg, "num_extra_convs", cfg).items()}
     running = [2**k for k in range(final.bit_length()) if start <= 2**k <= final]
     extra = {r: _number(counts, str(r), 0) for r in running}
     # The released switch-over, then any other; below the smallest and above the largest included.
@@ -161,11 +191,12 @@ def _extra_layers(cfg: dict, start: int, final: int, embeddings=None) -> dict[st
     )
 
 
-def _embeddings(coords: dict, resolutions: list[int]) -> dict[int, Embedding]:
+def _embeddings(coords: dict, resolutions: list[int], cfg: dict) -> dict[int, Embedding]:
     """The embedding of each of `resolutions` from the released coordinates' configuration."""
-    _refuse(coords, {"enabled", "res_configs"}, "cfg.coords")
-    entries = {str(k): v for k, v in _section(coords, "res_configs").items()}
-    return {r: _embedding(_section(entries, str(r)), r) for r in resolutions}
+    sections = {key for key, value in coords.items() if isinstance(value, (dict, str))}
+    _refuse(coords, {"enabled", *sections}, "cfg.coords")  # sections matter where they are named
+    entries = {str(k): v for k, v in _section(coords, "res_configs", cfg).items()}
+    return {r: _embedding(_section(entries, str(r), cfg), r) for r in resolutions}
 
 
 def _embedding(entry: dict, resolution: int) -> Embedding:
@@ -189,13 +220,32 @@ def _embedding(entry: dict, resolution: int) -> Embedding:
     return Embedding(**values)
 
 
-def _section(values: dict, key: str) -> dict:
+def _section(values: dict, key: str, root: dict | None = None) -> dict:
+    """A section with settings; with a `root`, `${a.b}` in its place stands for what lies there."""
     section = values.get(key)
+    if root is not None:
+        section = _referred(section, root)
     if section is None:
         return {}
     if not isinstance(section, dict):
         raise UserError(f"{key} is no section with settings")
     return section
+
+
+def _referred(value: Any, root: dict) -> Any:
+    """`${a.b}` -> what stands at a.b from the root of a configuration; all else as it is."""
+    trail = []
+    while isinstance(value, str) and (found := re.fullmatch(r"\$\{\s*([^${}]+?)\s*\}", value)):
+        trail.append(found[1])
+        if len(trail) > 20 or found[1] in trail[:-1]:
+            raise UserError(f"cfg: {' -> '.join(trail)[:100]} leads back to itself")
+        value = root
+        for key in found[1].split("."):
+            keys = {str(k): k for k in value} if isinstance(value, dict) else {}
+            if key not in keys:
+                raise UserError(f"cfg: ${{{found[1]}}} is not there (no {key!r})")
+            value = value[keys[key]]
+    return value
 
 
 def _number(values: dict, key: str, default: int | None = None) -> int:
