@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from inr_gan_jax.config import base, parse
-from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.networks import Networks, networks_of
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.image import ContinuousImage
 
 

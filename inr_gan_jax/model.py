@@ -11,8 +11,8 @@ from etils import epath
 
 from inr_gan_jax.config import Config, parse
 from inr_gan_jax.models import mapping
-from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.networks import Networks, networks_of
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.between import Between
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.storage.checkpoint import Checkpoints, locate

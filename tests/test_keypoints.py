@@ -15,7 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models import inr
+from inr_gan_jax.models import parameters
 from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import prior
 
@@ -119,7 +119,7 @@ def weights(model, fits):
 def test_effective_weights_are_those_of_the_networks(model, fits, weights):
     assert all(array.shape[0] == SHAPES for array in weights)
     for number in (2, 63):
-        made = jax.jit(inr.weights)(model.inr(fits.styles[number][None])[0])
+        made = jax.jit(parameters.weights)(model.inr(fits.styles[number][None])[0])
         layer = made["block16"]["layer0"]
         joined = np.concatenate([layer["h"], layer["e"]], axis=1).ravel()
         same = [a for a in weights if a.shape[1] == joined.size]

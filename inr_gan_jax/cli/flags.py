@@ -74,10 +74,10 @@ class View:
         "superres_from": "First level (0: coarsest) with points between its training cells.",
         "density": "How much finer those levels are (inf: continuous); default: as size needs.",
         "samples": "Points averaged per pixel: 1, 4, 9, 16, ...",
-        "align": "Where in a pixel its point lies.",
+        "align": "Where in a pixel its point lies (corners: end to end); default: the model's.",
         "tables": "Learned tables beyond the frame; default: clamp.",
     }
-    _CHOICES = {"align": ["edge", "center"], "tables": ["clamp", "reflect"]}
+    _CHOICES = {"align": ["edge", "center", "corners"], "tables": ["clamp", "reflect"]}
     _NUMBERS = {"superres_from": flags.DEFINE_integer, "density": flags.DEFINE_float,
                 "samples": flags.DEFINE_integer}  # fmt: skip
 

@@ -5,7 +5,7 @@ import math
 from inr_gan_jax.config.augmentations import PIPELINES
 from inr_gan_jax.config.metric_names import parse_names
 from inr_gan_jax.errors import UserError, nearest
-from inr_gan_jax.models import generator as generators
+from inr_gan_jax.models import families
 from inr_gan_jax.models.discriminator import layer_paths
 
 # What makes a family what it is: a name alone must not claim it.
@@ -13,6 +13,8 @@ DEFINING = {
     "inr_gan": {"upsampling": "nearest", "instance_norm": False},
     "inr_gan_bil": {"upsampling": "bilinear", "instance_norm": True},
     "cips": {"modulation": "style_demod"},
+    "cips_skip": {"modulation": "style_demod", "input_resolution": 0},
+    "cips_res": {"modulation": "style_demod", "input_resolution": 0},
     "stylegan2": {},
     "paper": {"modulation": "fmm_paper"},
 }
@@ -21,7 +23,7 @@ DEFINING = {
 def check(config) -> None:
     """Raises UserError for the first value of a Config that cannot be."""
     model, train = config.model, config.train
-    if model.family not in generators.FAMILIES:
+    if model.family not in families.FAMILIES:
         raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))
     for name, value in DEFINING[model.family].items():
         if getattr(model, name) != value:
@@ -30,10 +32,10 @@ def check(config) -> None:
                 f"{getattr(model, name)!r}; start from the family's own file in configs/"
             )
     try:
-        generators.check(model)
+        families.check(model)
         if model.family != "stylegan2":
-            spec = generators.inr_spec(model)
-            if config.kernels == "pallas" and not spec.pixel_independent:
+            spec = families.inr_spec(model)
+            if config.kernels == "pallas" and not spec.fusible:
                 raise ValueError(f"kernels=pallas: there are none for {model.family}; use xla")
             styles = sum(len(block.layers) for block in spec.blocks) + 1
             if train.mixing_prob and model.family == "paper":

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from inr_gan_jax.config.check import check
 from inr_gan_jax.config.schema import DERIVED, Config
 from inr_gan_jax.errors import UserError, nearest
-from inr_gan_jax.models import generator as generators
-from inr_gan_jax.models.generator import GeneratorConfig
+from inr_gan_jax.models import families
+from inr_gan_jax.models.families import GeneratorConfig
 
 
 def base(family: str, **model) -> ConfigDict:
@@ -21,12 +21,12 @@ def base(family: str, **model) -> ConfigDict:
 
     `model` overrides fields of the generator (GeneratorConfig). Raises UserError for unknown names.
     """
-    if family not in generators.FAMILIES:
+    if family not in families.FAMILIES:
         raise UserError(
-            f"model.family {family!r} is not one of {', '.join(generators.FAMILIES)}"
-            + nearest(family, generators.FAMILIES)
+            f"model.family {family!r} is not one of {', '.join(families.FAMILIES)}"
+            + nearest(family, families.FAMILIES)
         )
-    config = Config(model=generators.FAMILIES[family](**model))
+    config = Config(model=families.FAMILIES[family](**model))
     # Once through `_build`: a key that holds a float, however it is written, takes floats.
     return ConfigDict(to_plain(_build(Config, dataclasses.asdict(config), "config")))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from inr_gan_jax.models.discriminator import DiscriminatorConfig
-from inr_gan_jax.models.generator import GeneratorConfig
+from inr_gan_jax.models.families import GeneratorConfig
 
 
 @dataclass(frozen=True)

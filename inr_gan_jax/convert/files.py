@@ -7,7 +7,8 @@ from etils import epath
 from inr_gan_jax.convert import exports
 from inr_gan_jax.convert.workdir import CONFIG_FILE, write_workdir
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign.published import Published, open_published
+from inr_gan_jax.foreign.kinds import open_published
+from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.model import Model, load
 from inr_gan_jax.models.networks import count_parameters
 
@@ -44,7 +45,7 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
         model = Model(
             published.config,
             published.g_ema,
-            published.ema_buffers,
+            published.buffers,
             published.w_avg,
             class_counts=published.class_counts,
             images_seen=images,

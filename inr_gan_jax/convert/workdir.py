@@ -87,7 +87,7 @@ def _state(published: Published, images: int) -> TrainState:
     trainer = Trainer(published.config, published.class_counts, dtype="float32", mesh=mesh)
     g, g_ema, d, buffers, w_avg = jax.tree.map(
         jnp.asarray,
-        (published.g, published.g_ema, published.d, published.ema_buffers, published.w_avg),
+        (published.g, published.g_ema, published.d, published.buffers, published.w_avg),
     )
     return TrainState(
         g=g,

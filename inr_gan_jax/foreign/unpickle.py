@@ -48,6 +48,14 @@ DAMAGE = (
 )
 
 
+class Refused(UserError):
+    """A file that asks for a class or function, `name`, that is not on the list."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
+
+
 @contextlib.contextmanager
 def opened(path: epath.PathLike) -> Iterator[Any]:
     """The content of a `.pkl`, `.pt` or `.pth` file as data, while the file is open.
@@ -67,9 +75,10 @@ def opened(path: epath.PathLike) -> Iterator[Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except RefusedError as error:
-        raise UserError(
+        raise Refused(
             f"{path} is refused: it asks for {printable(error.name)}, which has no place in a "
-            "published checkpoint; nothing in the file was run"
+            "published checkpoint; nothing in the file was run",
+            error.name,
         ) from None
     except DAMAGE as error:
         reason = printable(str(error) or type(error).__name__)

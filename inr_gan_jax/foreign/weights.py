@@ -1,6 +1,6 @@
 """Names and layouts: where each of our arrays stands in the published state dictionaries."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -87,7 +87,12 @@ def unused(arrays: Iterable[str], template: dict, *, network: str) -> list[str]:
 
 
 def from_published(
-    arrays: Mapping[str, np.ndarray], template: dict, *, network: str, paper_resolutions=()
+    arrays: Mapping[str, np.ndarray],
+    template: dict,
+    *,
+    network: str,
+    paper_resolutions=(),
+    of: Callable[[np.ndarray], np.ndarray] = lambda array: array,
 ) -> dict:
     """Fills a nested dict shaped like `template` from a published state dictionary.
 
@@ -96,6 +101,7 @@ def from_published(
       template: our parameters or buffers, arrays or shapes.
       network: `generator`, `discriminator` or `paper`.
       paper_resolutions: the resolutions of the blocks, for `paper`.
+      of: what becomes of each array, one after the other.
 
     Raises UserError for an array that is missing or has another shape.
     """
@@ -104,9 +110,11 @@ def from_published(
         path, name = _names(key_path, network, paper_resolutions)
         if name not in arrays:
             raise UserError(f"the published network has no array {name} (for {'.'.join(path)})")
+        if np.prod(arrays[name].shape) != np.prod(leaf.shape):  # before it is read
+            raise UserError(f"{name} is {arrays[name].shape}, not {leaf.shape} in our layout")
         array = _ours(np.asarray(arrays[name]), path, leaf.shape)
         if array.shape != leaf.shape:
             raise UserError(f"{name} is {array.shape} in our layout, not {leaf.shape}")
-        return array
+        return of(array)
 
     return jax.tree_util.tree_map_with_path(fill, template)

@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from inr_gan_jax.kernels.tiling import Operand, Tiling, moved_bytes, tiling
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.inr import Block
+from inr_gan_jax.models.parameters import Block, layer_weights
 
 VMEM = 100 * 2**20  # of 128 MiB (TPU v5e, v5p, v6e)
 
@@ -59,7 +59,7 @@ class Fused:
             for name, parts in image.items()
         }
         return {
-            layer.name: inr.layer_weights(layer, shared.get(layer.name, {}), image[layer.name])
+            layer.name: layer_weights(layer, shared.get(layer.name, {}), image[layer.name])
             for layer in self.block.modulated
         }
 

@@ -37,7 +37,7 @@ def choose(wanted: str, networks: Networks, images: int, dtype: str) -> tuple[st
         return "xla", "as configured"
     if backend != "tpu":
         return "xla", "the kernels are for TPUs"
-    if networks.spec is None or not networks.spec.pixel_independent:
+    if networks.spec is None or not networks.spec.fusible:
         return "xla", "there are no kernels for this generator"
     return _remembered(networks, images, dtype)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from inr_gan_jax.kernels.block import Fused
 from inr_gan_jax.models import places
 from inr_gan_jax.models.fourier import embed
-from inr_gan_jax.models.inr import Block, InrParams
+from inr_gan_jax.models.parameters import Block, InrParams
 
 
 def grid(params: InrParams, dtype=jnp.float32, *, interpret: bool = False) -> jax.Array:
@@ -18,7 +18,7 @@ def grid(params: InrParams, dtype=jnp.float32, *, interpret: bool = False) -> ja
     on each other (INR-GAN-bil). `interpret`: on any device, slowly.
     """
     spec = params.spec
-    if not spec.pixel_independent:
+    if not spec.fusible:
         raise ValueError(
             "the kernels are for pixel-independent networks: bilinear upsampling and instance norm "
             "need whole levels"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 from jax.experimental import pallas as pl
 
-from inr_gan_jax.models.inr import Block
+from inr_gan_jax.models.parameters import Block
 
 LANES = 128
 STEP = 2**21  # bytes of the widest float32 features of one step

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inr_gan_jax.models import mapping
-from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.parameters import InrParams
 
 THREADS = 4  # that decode real images
 

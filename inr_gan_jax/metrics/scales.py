@@ -16,8 +16,8 @@ from PIL import Image
 from inr_gan_jax.data.images import to_image
 from inr_gan_jax.metrics.images import THREADS, Generated, Real, to_uint8
 from inr_gan_jax.metrics.pixel import coverage
-from inr_gan_jax.models.generator import inr_spec
-from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.families import inr_spec
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.frames import plan
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.render.plan import Axis

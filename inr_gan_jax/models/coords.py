@@ -49,8 +49,13 @@ def coordinates(cells: Cells, frame: str) -> tuple[jax.Array, jax.Array]:
 
     `symmetric` (released code): left edges in x and bottom edges in y, range [-1, 1), y upwards.
     `unit` (the paper's code): j / w and i / h, range [0, 1), y downwards.
+    `corners` (CIPS): from end to end, both included, range [-1, 1], y downwards.
     """
     row, column = cells.row.astype(float), cells.column.astype(float)
+    if frame == "corners":
+        return tuple(
+            2 * at / max(n - 1, 1) - 1 for at, n in ((column, cells.width), (row, cells.height))
+        )
     if frame == "unit":
         return column / cells.width, row / cells.height
     x = 2 * column / cells.width - 1

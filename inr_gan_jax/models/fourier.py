@@ -21,7 +21,8 @@ class Embedding:
 
     `log` is an upper bound: ceil(log2(resolution)) frequencies in 2 directions (4 if `diagonal`)
     must fit into it. `scale` and `distribution` (normal or uniform) initialise `random` and
-    `shared`; `scale` also multiplies predicted directions.
+    `shared`; `scale` also multiplies predicted directions. `shifted`: phases of `shared` directions
+    have a trained shift each. `table_side`: cells of the table's longer side (0: the grid's).
     """
 
     raw: bool = False
@@ -34,6 +35,8 @@ class Embedding:
     table: int = 0
     scale: float = math.sqrt(10)
     distribution: str = "normal"
+    shifted: bool = False
+    table_side: int = 0
 
     def __post_init__(self):
         if self.distribution not in ("normal", "uniform"):
@@ -57,6 +60,12 @@ class Embedding:
             )
         return directions
 
+    def table_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the learned table at a grid of `size`."""
+        if not self.table_side:
+            return size
+        return tuple(max(1, n * self.table_side // max(size)) for n in size)
+
     def features(self, size: tuple[int, int]) -> int:
         """Number of features at a grid of `size` = (height, width)."""
         phases = len(self.log_directions(size)) + self.random + self.shared + self.predicted
@@ -74,9 +83,10 @@ def embed(
 ) -> jax.Array:
     """Features `[E, N]` of one image at N coordinates (x, y), float32.
 
-    `shared` may hold `random` and `shared` directions `[n, 2]`; `image` predicted ones as `basis`
-    `[n, 2]` and `phase` `[n]`; `table` is the learned table read at the coordinates, `[C, N]` or
-    None; `size` (height, width) of the training grid decides the log frequencies.
+    `shared` may hold `random` and `shared` directions `[n, 2]` and the latter's `shift` `[n]`;
+    `image` predicted ones as `basis` `[n, 2]` and `phase` `[n]`; `table` is the learned table read
+    at the coordinates, `[C, N]` or None; `size` (height, width) of the training grid decides the
+    log frequencies.
     """
     directions = [jnp.asarray(embedding.log_directions(size), at_least_float32(x.dtype))]
     directions += [shared[k] for k in ("random", "shared") if k in shared]
@@ -85,6 +95,10 @@ def embed(
     basis = jnp.concatenate(directions)
     # Elementwise on purpose: accelerators round float32 matrix products, and phases lose pixels.
     phases_en = basis[:, :1] * x + basis[:, 1:] * y
+    if "shift" in shared:
+        shift = shared["shift"]
+        first = len(directions[0]) + (len(shared["random"]) if "random" in shared else 0)
+        phases_en += jnp.pad(shift, (first, len(basis) - first - len(shift)))[:, None]
     if "phase" in image:
         fixed = len(basis) - len(image["phase"])
         phases_en += jnp.pad(image["phase"], (fixed, 0))[:, None]

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inr_gan_jax.models.fourier import Embedding
-from inr_gan_jax.models.inr import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.models.layers import Buffer, Dense
+from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 
 
 def num_styles(spec: InrSpec) -> int:
@@ -54,10 +54,13 @@ class StyleHead(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((layer.outputs,)))
         self.affine = Dense(w_dim, inputs, rngs=rngs, bias=1.0)
         self.gain = 1.0 if layer.modulation == "style_demod" else inputs**-0.5
+        if layer.noise:
+            self.noise = nnx.Param(jnp.zeros(()))
 
     def shared(self) -> dict:
-        """{"w": {"weight": [out, in], "bias": [out]}}."""
-        return {"w": {"weight": self.weight[...], "bias": self.bias[...]}}
+        """{"w": {"weight": [out, in], "bias": [out]}}, and the strength of "noise" `[]`, if any."""
+        names = ("weight", "bias", "noise") if hasattr(self, "noise") else ("weight", "bias")
+        return {"w": {name: getattr(self, name)[...] for name in names}}
 
     def image(self, w_bw: jax.Array) -> dict:
         """Styles `[B, w_dim]` -> {"w": {"style": [B, in]}}."""
@@ -77,15 +80,20 @@ class EmbeddingHead(nnx.Module):
             self.random = Buffer(directions(embedding.random))
         if embedding.shared:
             self.shared_basis = nnx.Param(directions(embedding.shared))
+        if embedding.shifted:  # as PyTorch starts the bias of a layer with two inputs
+            bound = 2**-0.5
+            shifts = rngs.uniform((embedding.shared,), minval=-bound, maxval=bound)
+            self.shared_shift = nnx.Param(shifts)
         if embedding.table:
-            self.table = nnx.Param(rngs.normal((embedding.table, *size)))
+            self.table = nnx.Param(rngs.normal((embedding.table, *embedding.table_size(size))))
         if embedding.predicted:
             self.affine = Dense(w_dim, 3 * embedding.predicted, rngs=rngs)
         self.embedding = embedding
 
     def shared(self) -> dict:
-        """Bases `[n, 2]` and table `[C, h, w]`, those that there are."""
-        names = {"random": "random", "shared": "shared_basis", "table": "table"}
+        """Bases `[n, 2]`, shifts `[n]` and table `[C, h, w]`, those that there are."""
+        names = {"random": "random", "shared": "shared_basis", "shift": "shared_shift",
+                 "table": "table"}  # fmt: skip
         return {key: getattr(self, name)[...] for key, name in names.items() if hasattr(self, name)}
 
     def image(self, w_bw: jax.Array) -> dict:
@@ -100,13 +108,26 @@ class EmbeddingHead(nnx.Module):
         }
 
 
+class SkipHead(nnx.Module):
+    """The way around a residual block whose width changes: an equalised layer without bias."""
+
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
+        self.weight = nnx.Param(rngs.normal((outputs, inputs)))
+
+    def shared(self) -> dict:
+        """{"weight": [out, in]}, as it multiplies."""
+        return {"weight": self.weight[...] / self.weight.shape[1] ** 0.5}
+
+
 class BlockHeads(nnx.Module):
     """The heads of one block, by layer name (attributes, so that state has string keys)."""
 
     def __init__(self, block: Block, w_dim: int, rank: int, rngs: nnx.Rngs):
         if block.embedding:
             self.embedding = EmbeddingHead(block.embedding, block.size, w_dim, rngs)
-        for layer in (*block.layers, block.rgb):
+        if block.residual and block.layers[0].h != block.layers[-1].outputs:
+            self.skip = SkipHead(block.layers[0].h, block.layers[-1].outputs, rngs)
+        for layer in block.modulated:
             fmm = layer.modulation.startswith("fmm")
             head = FmmHead(layer, w_dim, rank, rngs) if fmm else StyleHead(layer, w_dim, rngs)
             setattr(self, layer.name, head)
@@ -129,13 +150,16 @@ class Hypernet(nnx.Module):
         for block in self.spec.blocks:
             heads = getattr(self, block.name)
             names = {layer.name: style + i for i, layer in enumerate(block.layers)}
-            names[block.rgb.name] = style + len(block.layers)
+            if block.rgb:
+                names[block.rgb.name] = style + len(block.layers)
             if block.embedding:
                 names["embedding"] = style
             shared[block.name] = {name: getattr(heads, name).shared() for name in names}
             image[block.name] = {
                 name: getattr(heads, name).image(ws_blw[:, i]) for name, i in names.items()
             }
+            if hasattr(heads, "skip"):
+                shared[block.name]["skip"] = heads.skip.shared()
             style += len(block.layers)
         return InrParams(shared, image, self.spec)
 

@@ -14,124 +14,21 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from inr_gan_jax.models import places
-from inr_gan_jax.models.fourier import Embedding, embed
+from inr_gan_jax.models.fourier import embed
 from inr_gan_jax.models.layers import at_least_float32, lrelu
-from inr_gan_jax.models.modulation import effective_weight
+from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, weights
 from inr_gan_jax.models.places import Place
 
 # Bytes of one image's float32 features: above WHOLE they pass in strips (docs/benchmarks.md).
 WHOLE, STRIP = 2**23, 2**21
 
 ACTIVATIONS = {"lrelu": lrelu, "relu": jax.nn.relu}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One modulated layer: `outputs` channels from `h` features and `e` embedding channels.
-
-    With both inputs, `joint` layers modulate one matrix over [h; e]; others one matrix for each.
-    """
-
-    name: str
-    modulation: str
-    outputs: int
-    h: int = 0
-    e: int = 0
-    joint: bool = True
-    instance_norm: bool = False
-
-    @property
-    def parts(self) -> dict[str, int]:
-        """Separately modulated matrices: name -> number of inputs."""
-        if self.joint:
-            return {"w": self.h + self.e}
-        return {"h": self.h, "e": self.e}
-
-
-@dataclass(frozen=True)
-class Block:
-    """Layers at one resolution; `upsample` is the factor by which features grow before the first.
-
-    `embedding` is None where no layer takes coordinates; `rgb` is None where nothing is emitted.
-    """
-
-    name: str
-    size: tuple[int, int]
-    upsample: int
-    embedding: Embedding | None
-    layers: tuple[Layer, ...]
-    rgb: Layer | None
-
-    @property
-    def modulated(self) -> tuple[Layer, ...]:
-        """The layers and, where there is one, the RGB layer."""
-        return (*self.layers, self.rgb) if self.rgb else self.layers
-
-
-@dataclass(frozen=True)
-class InrSpec:
-    """The shape of a coordinate network: everything about it that is not an array."""
-
-    blocks: tuple[Block, ...]
-    frame: str = "symmetric"
-    activation: str = "lrelu"
-    upsampling: str = "nearest"
-    output: str = "linear"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the training grid."""
-        return self.blocks[-1].size
-
-    @property
-    def levels(self) -> tuple[tuple[int, int], ...]:
-        """The distinct grids, coarse to fine: (height, width) of each level."""
-        return tuple(dict.fromkeys(block.size for block in self.blocks))
-
-    @property
-    def pixel_independent(self) -> bool:
-        """Whether a pixel is a function of its own coordinates alone (not so for INR-GAN-bil)."""
-        norms = any(layer.instance_norm for block in self.blocks for layer in block.layers)
-        return self.upsampling == "nearest" and not norms
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class InrParams:
-    """Parameters of coordinate networks, one per image: what a hypernetwork emits.
-
-    `shared[block][layer][part]` (shared weights, biases; `shared[block]["embedding"]`: bases and
-    tables) has no batch axis. `image[block][layer][part]` (low-rank factors, styles, per-image
-    weights, biases, bases) has one, `[B, ...]`, or none for a single image.
-    """
-
-    shared: dict
-    image: dict
-    spec: InrSpec = field(metadata={"static": True})
-
-    @property
-    def axes(self) -> "InrParams":
-        """`in_axes` for vmapping over images: shared leaves unbatched, image leaves at axis 0."""
-        return dataclasses.replace(self, shared=None, image=0)
-
-    def of(self, block: Block, layer: Layer) -> tuple[dict, dict]:
-        """(shared, image) arrays of one layer, `{part: {name: array}}` each."""
-        shared = self.shared.get(block.name, {}).get(layer.name, {})
-        return shared, self.image[block.name][layer.name]
-
-    def __len__(self) -> int:
-        return len(jax.tree.leaves(self.image)[0])
-
-    def __getitem__(self, index) -> "InrParams":
-        """One image (an integer: no batch axis left) or several (a slice or an array)."""
-        return dataclasses.replace(self, image=jax.tree.map(lambda a: a[index], self.image))
 
 
 class BlockOutput(NamedTuple):
@@ -144,32 +41,6 @@ class BlockOutput(NamedTuple):
     first: jax.Array
     rgb: jax.Array | None
     deviations: dict[str, jax.Array]
-
-
-def layer_weights(layer: Layer, shared: dict, image: dict) -> dict[str, jax.Array]:
-    """Effective weights of one layer of one image: `h` [out, h], `e` [out, e], `bias` [out].
-
-    These are the network's real weights, after modulation and demodulation, float32.
-    """
-    parts, bias = {}, 0.0
-    for part in layer.parts:
-        s, i = shared.get(part, {}), image[part]
-        parts[part] = effective_weight(layer.modulation, s, i)
-        bias = bias + (i["bias"] if "bias" in i else s["bias"])
-    if layer.joint:
-        w = parts["w"]
-        parts = {"h": w[:, : layer.h], "e": w[:, layer.h :]}
-    return {k: w for k, w in parts.items() if w.shape[-1]} | {"bias": bias}
-
-
-def weights(params: InrParams) -> dict:
-    """Effective weights of one image: {block: {layer: {"h", "e", "bias"}}} (see layer_weights)."""
-    return {
-        block.name: {
-            layer.name: layer_weights(layer, *params.of(block, layer)) for layer in block.modulated
-        }
-        for block in params.spec.blocks
-    }
 
 
 def _product(w_oi: jax.Array, x_in: jax.Array, dtype) -> jax.Array:
@@ -186,16 +57,19 @@ def evaluate(
     *,
     made: dict | None = None,
     after: BlockOutput | None = None,
+    noise: Callable[[int], jax.Array] | None = None,
 ) -> list[BlockOutput]:
     """The coordinate network of one image, block by block, each at the place that it is given.
 
     `deviations[block][layer]` replace instance norm's own statistics, which mean nothing where
     only a part of the training grid is evaluated. `made` are its `weights`, if they are known;
-    `after` is what the level below the first block gave, if there is one.
+    `after` is what the level below the first block gave, if there is one. `noise` (number of a
+    layer -> `[N]`) is drawn in training.
     """
     activation = ACTIVATIONS[params.spec.activation]
     made = weights(params) if made is None else made
     h, rgb, outputs = (after.features, after.rgb, []) if after else (None, None, [])
+    drawn = 0  # layers whose noise was added
     for block in params.spec.blocks:
         place, e, first, norms = place_of(block), None, None, {}
         if block.embedding:
@@ -203,6 +77,7 @@ def evaluate(
             i = params.image[block.name].get("embedding", {})
             table = place.table(s["table"]) if "table" in s else None
             e = embed(block.embedding, s, i, place.x, place.y, block.size, table)
+        entered = h
         for number, layer in enumerate(block.layers):
             w, terms = made[block.name][layer.name], []
             if "h" in w:
@@ -219,8 +94,16 @@ def evaluate(
             if "e" in w:
                 terms.append(_product(w["e"], e, dtype))
             before = sum(terms[1:], terms[0]) + w["bias"][:, None]
+            if layer.noise and noise is not None:
+                strength = params.shared[block.name][layer.name]["w"]["noise"]
+                before = before + strength * noise(drawn)
+                drawn += 1
             first = before if number == 0 else first
             h = activation(before).astype(dtype)
+        if block.residual:
+            skip = params.shared[block.name].get("skip")
+            around = _product(skip["weight"], entered, dtype) if skip else entered
+            h = ((h + around) * 0.5**0.5).astype(dtype)
         if rgb is not None and block.upsample > 1:
             rgb = place.upsample(rgb)
         if block.rgb:
@@ -244,9 +127,35 @@ def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
 
 def _on_grid(spec: InrSpec, strip: tuple = (0, 1)) -> Callable[[Block], Place]:
     def place_of(block):
+        if spec.continuous:
+            return places.between_corners(block.size, strip)
         return places.on_grid(block.size, block.upsample, spec.frame, spec.upsampling, strip)
 
     return place_of
+
+
+def drawn_one(
+    params: InrParams, dtype=jnp.float32, noise_key: jax.Array | None = None, *, training: bool
+) -> jax.Array:
+    """One image `[H, W, C]` of a `continuous` network (CIPS), with noise, or as training makes it.
+
+    In training, entries of a table of the grid's own size are taken as they lie: that is to read it
+    with its first and last centres, not its outer edges, at the frame's. With `noise_key` noise is
+    added, one draw for each layer that has it.
+    """
+    spec = params.spec
+
+    def place_of(block):
+        side = block.embedding.table_side if block.embedding else 0
+        if not training or side not in (0, max(block.size)):
+            return places.between_corners(block.size)
+        return places.on_grid(block.size, 1, spec.frame, spec.upsampling)
+
+    def noise(number: int) -> jax.Array:
+        return jax.random.normal(jax.random.fold_in(noise_key, number), (math.prod(spec.size),))
+
+    outputs = evaluate(params, place_of, dtype, noise=None if noise_key is None else noise)
+    return final_rgb(params, outputs).reshape(-1, *spec.size).transpose(1, 2, 0)
 
 
 def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
@@ -332,6 +241,8 @@ def points_one(
     finer = spec.levels[len(spec.levels) if superres_from is None else superres_from :]
 
     def place_of(block):
+        if spec.continuous:
+            return places.anywhere(points, reflect)
         if block.size in finer:
             return places.between_cells(points, block.size, spec.frame, density, reflect)
         return places.in_cells(points, spec.size, block.size, spec.frame)
@@ -342,6 +253,13 @@ def points_one(
 def grid(params: InrParams, dtype=jnp.float32) -> jax.Array:
     """Images on their training grid: `[B, H, W, C]` (see grid_one)."""
     return jax.vmap(lambda one: grid_one(one, dtype), in_axes=(params.axes,))(params)
+
+
+def drawn(params: InrParams, dtype, noise_keys: jax.Array | None, *, training: bool) -> jax.Array:
+    """Images `[B, H, W, C]` (see drawn_one); `noise_keys` `[B]`, or None for no noise."""
+    one = functools.partial(drawn_one, dtype=dtype, training=training)
+    axes = (params.axes, None if noise_keys is None else 0)
+    return jax.vmap(lambda p, key: one(p, noise_key=key), in_axes=axes)(params, noise_keys)
 
 
 def points(params: InrParams, points: jax.Array, dtype=jnp.float32) -> jax.Array:

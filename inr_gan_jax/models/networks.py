@@ -9,9 +9,10 @@ import jax
 from flax import nnx
 
 from inr_gan_jax.models.discriminator import Discriminator, DiscriminatorConfig
-from inr_gan_jax.models.generator import Generator, GeneratorConfig, inr_spec
-from inr_gan_jax.models.inr import InrSpec
+from inr_gan_jax.models.families import GeneratorConfig, inr_spec
+from inr_gan_jax.models.generator import Generator
 from inr_gan_jax.models.layers import Buffer, Draws
+from inr_gan_jax.models.parameters import InrSpec
 
 
 @dataclass(frozen=True)

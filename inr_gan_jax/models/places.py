@@ -117,6 +117,30 @@ def between_cells(
     return Place(x, y, lambda t: bilinear(t[:, ::-1], py, px, reflect), lambda x_cn: x_cn)
 
 
+def anywhere(points_n2, reflect: bool = False) -> Place:
+    """Points of a network that is continuous: tables' outer edges lie at the frame's."""
+    x, y = points_n2[:, 0], -points_n2[:, 1]
+    return Place(x, y, lambda t: _between_edges(t, y, x, reflect), lambda x_cn: x_cn)
+
+
+def between_corners(size: tuple[int, int], strip: tuple = (0, 1)) -> Place:
+    """A grid from end to end of the frame, row by row from the top, for such a network.
+
+    Of it a `strip` of rows, as in `on_grid`.
+    """
+    (height, width), (number, strips) = size, strip
+    rows = height // strips
+    row, column, *_ = coords.grid_cells(rows, width)
+    x, y = coords.coordinates(coords.Cells(row + number * rows, column, height, width), "corners")
+    return Place(x, y, lambda t: _between_edges(t, y, x), lambda x_cn: x_cn)
+
+
+def _between_edges(table_chw, down: jax.Array, right: jax.Array, reflect: bool = False):
+    """A table at places from -1 to 1, its outer edges."""
+    _, h, w = table_chw.shape
+    return bilinear(table_chw, (down + 1) / 2 * h - 0.5, (right + 1) / 2 * w - 0.5, reflect)
+
+
 def bilinear(x_chw: jax.Array, row: jax.Array, column: jax.Array, reflect=False) -> jax.Array:
     """Channels `[C, N]` of `[C, h, w]` at fractional cells `row`, `column` `[N]`."""
 

@@ -106,8 +106,7 @@ class Synthesis(nnx.Module):
         inputs, nominal, names = 0, 4, []
         while nominal <= final:
             size = (config.height * nominal // final, config.width * nominal // final)
-            outputs = min(config.channel_base // nominal, config.channel_max)
-            extra = config.extra_layers * (nominal >= config.fine_from)
+            outputs, extra = config.channels_of(nominal), config.extra_of(nominal)
             block = SynthesisBlock(inputs, outputs, size, config, extra, rngs=rngs)
             names.append(f"block{nominal}")
             setattr(self, names[-1], block)

@@ -158,7 +158,7 @@ def main(_) -> int | None:
     options, outdir = VIEW.options(), epath.Path(OUTDIR.value)
 
     from inr_gan_jax.model import load
-    from inr_gan_jax.models.generator import inr_spec
+    from inr_gan_jax.models.families import inr_spec
     from inr_gan_jax.project import fit, results, resume
     from inr_gan_jax.project.compare import goal_of, psnr
     from inr_gan_jax.runtime.devices import use_compilation_cache

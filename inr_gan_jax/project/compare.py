@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.inr import InrParams, InrSpec
+from inr_gan_jax.models.parameters import InrParams, InrSpec
 from inr_gan_jax.project.target import Photo, Scattered
 from inr_gan_jax.render.image import ContinuousImage
 

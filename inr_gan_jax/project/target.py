@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from inr_gan_jax.data import images
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.generator import GeneratorConfig
+from inr_gan_jax.models.families import GeneratorConfig
 from inr_gan_jax.render.view import FRAME
 
 Window = tuple[float, float, float, float]  # left, bottom, right, top

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inr_gan_jax.models.inr import Block, InrParams, Layer
 from inr_gan_jax.models.modulation import effective_weight
+from inr_gan_jax.models.parameters import Block, InrParams, Layer
 from inr_gan_jax.render.frames import Planned, plan
 from inr_gan_jax.render.image import ContinuousImage
 

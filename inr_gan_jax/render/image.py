@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.pictures.encode import encode_png
 from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.render import files

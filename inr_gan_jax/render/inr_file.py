@@ -24,7 +24,7 @@ from etils import epath
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.fourier import Embedding
-from inr_gan_jax.models.inr import Block, InrParams, InrSpec, Layer
+from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.storage.atomic import replaced
 
 VERSION = 1

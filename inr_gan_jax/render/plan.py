@@ -19,23 +19,30 @@ import numpy as np
 class Sampling:
     """How positions follow from pixels along one axis.
 
-    `total` pixels lie between `low` and `high` (frame: -1 to 1), each at its left (bottom) edge or,
-    with `centred`, in its middle. Positions snap to the training grid below level `superres_from`
-    and to one `density` times finer from there on (None: they do not snap). `samples` sub-pixels
-    per pixel are averaged by the caller.
+    `total` pixels lie between `low` and `high` (frame: -1 to 1), each at its left (bottom) edge
+    (`align` edge), in its middle (center), or the first and the last on them (corners; of `total`,
+    `scale` together are one pixel then, and lie around it). Positions snap to the training grid
+    below level `superres_from` and to one `density` times finer from there on (None: they do not
+    snap). `samples` sub-pixels per pixel are averaged by the caller.
     """
 
     total: int
     low: Fraction
     high: Fraction
-    centred: bool
+    align: str
     superres_from: int
     density: Fraction | None
     reflect: bool = False
+    scale: int = 1
 
     def position(self, pixel: int) -> Fraction:
         """Where a pixel (counted from the left or the bottom) lies: 0 to 1 within the frame."""
-        at = Fraction(2 * pixel + self.centred, 2 * self.total)
+        if self.align == "corners":
+            last = self.total // self.scale - 1
+            at = Fraction(2 * pixel + 1, 2 * self.scale) - Fraction(1, 2)
+            at = at / last if last else at + Fraction(1, 2)
+        else:
+            at = Fraction(2 * pixel + (self.align == "center"), 2 * self.total)
         return (self.low + (self.high - self.low) * at + 1) / 2
 
     def fineness(self, level: int) -> Fraction | None:
@@ -88,6 +95,7 @@ def plan_axis(
     rows: bool,
     frame: str,
     bilinear: bool,
+    tables: Sequence[int] | None = None,
 ) -> Axis:
     """Plans one axis of a render.
 
@@ -98,13 +106,19 @@ def plan_axis(
       rows: whether rows of tables count from the top, and `unit` coordinates downwards.
       frame: the network's frame (coords.coordinates).
       bilinear: whether levels are joined by interpolation with aligned corners.
+      tables: cells of the levels' learned tables along this axis, where these are no grid's.
     """
     join = _join_bilinear if bilinear else _join_nearest
     positions, parents, shown = join(sampling, cells, [sampling.position(p) for p in pixels])
     levels = []
     for level, n in enumerate(cells):
         fineness = sampling.fineness(level)
-        low, high, weight = _table(positions[level], n, sampling, level, rows)
+        cells_of_table = n
+        at = positions[level]
+        if frame == "corners":  # a table's outer edges lie at the frame's: centres half a cell in
+            cells_of_table = tables[level]
+            at = [p / n * cells_of_table - Fraction(1, 2) for p in at]
+        low, high, weight = _table(at, cells_of_table, sampling, level, rows)
         coordinate = [_coordinate(p, n, fineness, rows, frame) for p in positions[level]]
         levels.append(
             AxisLevel(np.asarray(coordinate, np.float32), low, high, weight, *parents[level])
@@ -123,6 +137,8 @@ def _coordinate(p: Fraction, n: int, fineness, rows: bool, frame: str) -> float:
     """The coordinate at which a position is evaluated (coords.coordinates, for any fineness)."""
     if frame == "symmetric":
         return float(2 * p / n - 1)
+    if frame == "corners":
+        return float(1 - 2 * p / n if rows else 2 * p / n - 1)
     if not rows:
         return float(p / n)
     one_cell = 0 if fineness is None else 1 / fineness

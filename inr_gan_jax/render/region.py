@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.inr import Block, InrParams
+from inr_gan_jax.models.parameters import Block, InrParams
 from inr_gan_jax.models.places import Place
 from inr_gan_jax.render.plan import Axis, AxisLevel
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.plan import Axis, Sampling, plan_axis
 from inr_gan_jax.render.region import native_deviations, render_region
 from inr_gan_jax.render.view import TILE, View, exact, tile_side
@@ -38,13 +38,21 @@ class Tiled:
 
     def view(self, width: int | None = None, height: int | None = None, **options) -> View:
         """The View with this image's defaults filled in; ValueError for what cannot be."""
+        spec = self.params.spec
         known = [f.name for f in dataclasses.fields(View)]
         for name in options:
             if name not in known:
                 raise ValueError(f"unknown option {name!r}; there are {', '.join(known)}")
         native_width, native_height = self.size
+        options = {"align": spec.align} | options
         view = View(width or native_width, height or native_height, **options)
-        levels = len(self.params.spec.levels)
+        levels = len(spec.levels)
+        if spec.continuous:
+            if view.superres_from or view.density not in (None, math.inf):
+                raise ValueError(
+                    "this function is continuous everywhere: it has no superres_from or density"
+                )
+            view = dataclasses.replace(view, superres_from=0, density=math.inf)
         if view.superres_from is None:
             finer = max(self.own_density(view)) > 1 or view.density is not None
             view = dataclasses.replace(view, superres_from=min(1, levels - 1) if finer else levels)
@@ -105,10 +113,11 @@ class Tiled:
                     total * scale,
                     low,
                     high,
-                    centred=view.align == "center",
+                    align=view.align,
                     superres_from=view.superres_from,
                     density=density,
                     reflect=view.tables == "reflect",
+                    scale=scale,
                 )
             )
         return samplings[0], samplings[1]
@@ -129,6 +138,7 @@ class Tiled:
                     plan_axis(
                         sampling, cells, pixels, rows=rows, frame=spec.frame,
                         bilinear=spec.upsampling == "bilinear",
+                        tables=[t[0 if rows else 1] for t in spec.tables],
                     )
                 )  # fmt: skip
             sizes = [

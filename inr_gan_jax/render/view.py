@@ -17,7 +17,9 @@ class View:
 
     Pixel (row i, column j) lies at x = left + (right - left) j / width and
     y = bottom + (top - bottom) (height - 1 - i) / height (`align` edge, as in training), half a
-    pixel further with `align` center. The frame of the training images is (-1, -1, 1, 1).
+    pixel further with `align` center; with `align` corners the first pixel of a row lies at left
+    and the last at right, likewise those of a column (as CIPS is trained; its default). The frame
+    of the training images is (-1, -1, 1, 1).
 
     From level `superres_from` on (0 is the coarsest grid) points snap to a grid `density` times
     finer than the level's own; `inf`: they do not snap. By default a render at native size or below
@@ -47,8 +49,8 @@ class View:
         left, bottom, right, top = self.window
         if not (left < right and bottom < top):
             raise ValueError(f"window {self.window} is empty: left < right and bottom < top")
-        if self.align not in ("edge", "center"):
-            raise ValueError(f"align must be edge or center, not {self.align!r}")
+        if self.align not in ("edge", "center", "corners"):
+            raise ValueError(f"align must be edge, center or corners, not {self.align!r}")
         if self.tables not in ("clamp", "reflect"):
             raise ValueError(f"tables must be clamp or reflect, not {self.tables!r}")
         if self.density is not None and not self.density >= 1:

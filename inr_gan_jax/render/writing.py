@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.tiles import Tiled
 from inr_gan_jax.render.view import View
 from inr_gan_jax.storage.atomic import replaced

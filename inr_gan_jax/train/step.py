@@ -243,7 +243,7 @@ class Steps:
             keys = self._image_keys(class_key, size)
             classes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
-        if config.family == "stylegan2":
+        if config.has_noise:
             inputs["noise_keys"] = self._image_keys(noise_key, size)
         if self.recipe.mixing_prob > 0:
             other_key, cut_key, coin_key = jax.random.split(mix_key, 3)
@@ -285,7 +285,9 @@ class Steps:
 
     def _images(self, generator, ws: jax.Array, inputs: dict, grid: Callable) -> jax.Array:
         keys, remat = inputs["noise_keys"], self.recipe.remat
-        return generator.image(ws, dtype=self.dtype, noise_keys=keys, remat=remat, grid=grid)
+        return generator.image(
+            ws, dtype=self.dtype, noise_keys=keys, remat=remat, training=True, grid=grid
+        )
 
     def _discriminate(self, d: dict, images, inputs: dict, kind: str, p) -> jax.Array:
         """Logits of `fake` or `real` images in [-1, 1], augmented with probability p."""

@@ -23,7 +23,7 @@ from inr_gan_jax.config import parse
 from inr_gan_jax.convert.files import convert
 from inr_gan_jax.convert.workdir import write_workdir
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign.published import open_published
+from inr_gan_jax.foreign.kinds import open_published
 from inr_gan_jax.model import Model
 
 SNAPSHOT = GOLDEN / "network-snapshot.pkl"

@@ -12,10 +12,11 @@ from helpers.golden import load, nhwc, relative
 
 from inr_gan_jax.config import parse, to_plain
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign.published import Published, open_published
+from inr_gan_jax.foreign.kinds import open_published
+from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.foreign.settings import generator_fields
 from inr_gan_jax.model import Model
-from inr_gan_jax.models import generator as generators
+from inr_gan_jax.models import families
 
 FAMILIES = {  # golden generator -> (family, a golden discriminator with as many classes)
     "inr_gan": ("inr_gan", "resnet"),
@@ -134,13 +135,13 @@ def released_256(family: str) -> dict:
 def test_released_configurations_are_our_builders(family):
     found, fields, classes, notes = generator_fields(released_256(family))
     assert found == family and classes == 0 and "clamped" in notes[0]
-    assert generators.FAMILIES[family](**fields) == generators.FAMILIES[family]()
+    assert families.FAMILIES[family](**fields) == families.FAMILIES[family]()
     # Without extra layers, as for churches, the rest stays.
     arguments = released_256(family)
     arguments["cfg"]["num_extra_convs"] = None
     _, fields, _, _ = generator_fields(arguments)
-    plain = generators.FAMILIES[family]()
-    assert generators.FAMILIES[family](**fields) == dataclasses.replace(plain, extra_layers=0)
+    plain = families.FAMILIES[family]()
+    assert families.FAMILIES[family](**fields) == dataclasses.replace(plain, extra_layers=0)
 
 
 def changed(arguments: dict, key: str, value) -> dict:

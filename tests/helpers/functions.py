@@ -8,9 +8,10 @@ import numpy as np
 from flax import nnx
 from helpers.golden import build
 
-from inr_gan_jax.models import generator
+from inr_gan_jax.models import families
 from inr_gan_jax.models.fourier import Embedding
-from inr_gan_jax.models.inr import InrParams
+from inr_gan_jax.models.generator import Generator
+from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.image import ContinuousImage
 
 
@@ -34,7 +35,7 @@ def size_config(**overrides):
         "embedding_coarse": Embedding(log=32, diagonal=True, cosine=True, table=3),
         "embedding_fine": Embedding(log=32, cosine=True, random=4, table=2),
     }
-    return generator.inr_gan(**{**small, **overrides})
+    return families.inr_gan(**{**small, **overrides})
 
 
 def random_params(config, batch=2, seed=0) -> InrParams:
@@ -46,7 +47,7 @@ def random_params(config, batch=2, seed=0) -> InrParams:
 
 
 def abstract_params(config, batch=1) -> InrParams:
-    module = nnx.eval_shape(lambda: generator.Generator(config, rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0)))
     ws = jax.ShapeDtypeStruct((batch, module.num_styles, config.w_dim), jnp.float32)
     return jax.eval_shape(lambda m, ws: m.inr_params(ws), module, ws)
 

@@ -8,7 +8,7 @@ from flax import nnx
 from helpers.environment import GOLDEN
 
 from inr_gan_jax.foreign.weights import from_published
-from inr_gan_jax.models import generator as generators
+from inr_gan_jax.models import families
 from inr_gan_jax.models.discriminator import Discriminator, DiscriminatorConfig
 from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.generator import Generator
@@ -82,18 +82,18 @@ def generator_config(name: str):
         "num_classes": int(golden["c_dim"]),
     }
     if name == "stylegan2":
-        return generators.stylegan2(**small)
+        return families.stylegan2(**small)
     entries = published["coords"]["res_configs"]
     small |= {
         "embedding_fine": _embedding(entries["32"]),
         "embedding_coarse": _embedding(entries.get("8", entries["32"])),
     }
     if name == "cips":
-        return generators.cips(**small)
+        return families.cips(**small)
     if published["fmm"].get("instance_norm"):
-        return generators.inr_gan_bil(**small, input_resolution=8)
+        return families.inr_gan_bil(**small, input_resolution=8)
     modulation = "fmm_" + published["fmm"]["activation"]
-    return generators.inr_gan(**small, input_resolution=8, modulation=modulation)
+    return families.inr_gan(**small, input_resolution=8, modulation=modulation)
 
 
 def paper_config():
@@ -102,7 +102,7 @@ def paper_config():
         (b["resolution"], b["dim"], b["num_learnable_coord_feats"], b["n_layers"], b["to_rgb"])
         for b in json.loads(str(golden["config"]))["hp"]["inr"]["resolutions_params"].values()
     )
-    return generators.paper(
+    return families.paper(
         height=32, width=32, z_dim=16, w_dim=24, rank=3, input_resolution=8, paper_blocks=blocks
     )
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from inr_gan_jax.kernels import tiling
 from inr_gan_jax.kernels.grid import grid
 from inr_gan_jax.kernels.tiling import Operand, moved_bytes
-from inr_gan_jax.models import generator, inr
+from inr_gan_jax.models import families, inr
 from inr_gan_jax.models.fourier import Embedding
-from inr_gan_jax.models.inr import Block, InrParams, InrSpec, Layer
+from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 
 SHARED = Embedding(raw=True, random=3, cosine=True, table=2)
 OWN = Embedding(predicted=2, cosine=True)
@@ -123,17 +123,17 @@ def test_bfloat16_features_are_those_of_the_plain_version():
 
 
 def test_networks_that_need_whole_levels_are_refused():
-    config = generator.inr_gan_bil()
+    config = families.inr_gan_bil()
     with pytest.raises(ValueError, match="pixel-independent"):
-        grid(InrParams({}, {}, generator.inr_spec(config)))
-    spec = generator.inr_spec(generator.inr_gan())
+        grid(InrParams({}, {}, families.inr_spec(config)))
+    spec = families.inr_spec(families.inr_gan())
     with pytest.raises(ValueError, match="not in float64"):
         grid(InrParams({}, {}, spec), jnp.float64)
 
 
 @pytest.mark.parametrize("family", ["inr_gan", "cips", "paper"])
 def test_strips_cover_a_level_and_can_be_addressed(family):
-    for block in generator.inr_spec(generator.FAMILIES[family]()).blocks:
+    for block in families.inr_spec(families.FAMILIES[family]()).blocks:
         own = family == "paper"
         walk = tiling.tiling(block, shared_embedding=block.embedding is not None and not own)
         height, width = block.size
@@ -167,7 +167,7 @@ def test_moved_bytes_are_fetches_times_tiles():
 
 def test_moved_bytes_against_a_memory_that_holds_one_block_of_each():
     """A slow simulation, of a real block's operands."""
-    spec = generator.inr_spec(generator.inr_gan())
+    spec = families.inr_spec(families.inr_gan())
     block = spec.blocks[-1]
     walk = tiling.tiling(block, shared_embedding=True)
     grid_ = (walk.outer, 4, walk.inner)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inr_gan_jax.costs import flops
-from inr_gan_jax.models import coords, generator, inr
+from inr_gan_jax.models import coords, families, inr, parameters
 from inr_gan_jax.models.fourier import Embedding, embed
-from inr_gan_jax.models.inr import InrParams
 from inr_gan_jax.models.modulation import effective_weight
+from inr_gan_jax.models.parameters import InrParams
 
 INDEPENDENT = ("inr_gan", "inr_gan_fmm_tanh", "inr_gan_predicted_coords", "cips", "paper")
 
@@ -41,11 +41,12 @@ def test_strips_are_the_whole_grid(name, monkeypatch):
 
 def test_published_networks_are_cut_where_their_features_are_large():
     found = {
-        name: inr.division(generator.inr_spec(family()))
-        for name, family in generator.FAMILIES.items()
+        name: inr.division(families.inr_spec(family()))
+        for name, family in families.FAMILIES.items()
         if name != "stylegan2"
     }
-    assert found == {"inr_gan": (5, 16), "inr_gan_bil": (7, 1), "cips": (0, 64), "paper": (0, 64)}
+    all_levels = dict.fromkeys(("cips", "cips_skip", "cips_res", "paper"), (0, 64))
+    assert found == {"inr_gan": (5, 16), "inr_gan_bil": (7, 1)} | all_levels
 
 
 @pytest.mark.parametrize("name", INDEPENDENT)
@@ -129,12 +130,12 @@ def cost(function, *args) -> int:
 @pytest.mark.parametrize("family", ["inr_gan", "cips", "paper"])
 def test_points_cost_what_they_cost(family):
     """At published size one point takes under 1% of the grid's FLOPs, n points n times one."""
-    params = abstract_params(generator.FAMILIES[family]())
+    params = abstract_params(families.FAMILIES[family]())
 
     def points(n):
         return cost(inr.points, params, jax.ShapeDtypeStruct((n, 2), jnp.float32))
 
-    weights = cost(lambda p: jax.vmap(inr.weights, (p.axes,))(p), params)
+    weights = cost(lambda p: jax.vmap(parameters.weights, (p.axes,))(p), params)
     assert points(1) < 0.01 * cost(inr.grid, params)
     assert points(65) - weights == pytest.approx(65 * (points(1) - weights), rel=0.01)
 
@@ -205,7 +206,7 @@ def test_multiply_first_equals_the_plain_form(upsampling, size):
 
 def test_multiply_first_is_the_form_that_runs():
     """At 256x256 the plain form needs 30.2 GFLOP per image, multiply-first 22.1."""
-    params = abstract_params(generator.inr_gan())
+    params = abstract_params(families.inr_gan())
     assert 21.5e9 < cost(inr.grid, params) < 22.1e9
 
 
@@ -232,7 +233,7 @@ def test_the_baseline_has_no_coordinate_function():
 
 def test_effective_weights_are_what_the_network_uses():
     params = params_of("inr_gan")[0]
-    weights = inr.weights(params)
+    weights = parameters.weights(params)
     block = params.spec.blocks[-1]
     layer = block.layers[0]
     s = params.shared[block.name][layer.name]["w"]
@@ -258,6 +259,6 @@ def test_points_beyond_the_frame_are_extrapolated():
 
 
 def test_spec_is_hashable_and_static():
-    spec = generator.inr_spec(size_config())
+    spec = families.inr_spec(size_config())
     assert hash(spec) == hash(dataclasses.replace(spec))
-    assert generator.inr_spec(size_config(rank=3)) == spec  # the rank is the hypernetwork's
+    assert families.inr_spec(size_config(rank=3)) == spec  # the rank is the hypernetwork's

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inr_gan_jax.models.discriminator import DiscriminatorConfig
-from inr_gan_jax.models.generator import FAMILIES
+from inr_gan_jax.models.families import FAMILIES
 from inr_gan_jax.models.networks import networks_of
 
 SIZE = {"height": 8, "width": 8, "channels": 3}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import vgg, weights
-from inr_gan_jax.models.generator import inr_spec
+from inr_gan_jax.models.families import inr_spec
 from inr_gan_jax.pictures.pixels import to_uint8
 from inr_gan_jax.project import fit, perceptual, resume
 from inr_gan_jax.project.compare import as_seen, differences, goal_of, psnr

@@ -12,7 +12,7 @@ from helpers.golden import build, relative
 from helpers.models import tiny_model
 
 from inr_gan_jax.model import Model
-from inr_gan_jax.models import inr
+from inr_gan_jax.models import inr, parameters
 from inr_gan_jax.render import between, region
 from inr_gan_jax.render.between import SPACES, Between, lerp, slerp
 
@@ -61,7 +61,7 @@ def test_blended_networks_have_blended_weights(name):
     params = params_of(name)
     made = jax.jit(between.materialize)(params)
     part = dataclasses.replace(made, image=lerp(made[0].image, made[1].image, 0.25))
-    weights = jax.jit(inr.weights)
+    weights = jax.jit(parameters.weights)
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, *(weights(params[k]) for k in (0, 1)))
     for got, want in zip(*map(jax.tree.leaves, (weights(part), expected)), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-4)

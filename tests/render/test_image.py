@@ -11,7 +11,7 @@ from helpers.golden import load, nhwc, relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inr_gan_jax.models import coords, generator, inr
+from inr_gan_jax.models import coords, families, inr, parameters
 from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.places import between_cells
 from inr_gan_jax.render.image import ContinuousImage
@@ -136,10 +136,10 @@ def test_cells_come_from_integers_at_any_size(name):
 @pytest.mark.parametrize("family, ratio", [("inr_gan", 1.8), ("cips", 8)])
 def test_render_costs_its_subset_alone(family, ratio):
     """At published size: the FLOPs of 64x64 are those of exactly that subset of cells."""
-    config = generator.FAMILIES[family]()
+    config = families.FAMILIES[family]()
     params = jax.eval_shape(lambda p: p[0], abstract_params(config))
     image = ContinuousImage(params)
-    weights = jax.jit(inr.weights).lower(params).cost_analysis()["flops"]
+    weights = jax.jit(parameters.weights).lower(params).cost_analysis()["flops"]
 
     def cost(size):
         (rows, *_), (columns, *_) = image.axis_tiles(image.view(size, size), size)
