@@ -36,6 +36,9 @@ FORMAT = flags.DEFINE_enum(
 DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "Of features: bfloat16 is quicker on AMX and GPUs."
 )
+NOISE = flags.DEFINE_integer(
+    "noise_seed", None, "Draw noise anew (StyleGAN2, CIPS); default: fixed, or none.", lower_bound=0
+)
 BATCH = flags.DEFINE_integer("batch_size", 16, "Images at a time.", lower_bound=1)
 
 VIEW = shared.View(*shared.View.TEXTS)
@@ -69,17 +72,18 @@ def main(_) -> None:
     seeds = parse_seeds(SEEDS.value) if SEEDS.value is not None else None
     truncation, view = shared.finite(TRUNCATION), VIEW.options()
 
-    from inr_gan_jax.model import load
     from inr_gan_jax.runtime.devices import use_compilation_cache
 
     use_compilation_cache()
-    model = load(CHECKPOINT.value, dtype=DTYPE.value)
+    model = shared.load(dtype=DTYPE.value)
     if seeds is None:
         z, name = _read_latents(LATENTS.value, model.config.model.z_dim), "latent"
         seeds = list(range(len(z)))
     else:
         z, name = model.latents(seeds), "seed"
     classes = parse_class(model, seeds, CLASS.value)
+    if NOISE.value is not None and (view or not model.config.model.has_noise):
+        raise UserError("--noise_seed: only StyleGAN2 and CIPS have noise, on their own grid")
     if view:
         made = _views(model, z, classes, truncation, view)
     else:
@@ -110,6 +114,7 @@ def _batches(
                 z[rows],
                 classes=None if classes is None else classes[rows],
                 truncation=truncation,
+                noise_seed=None if NOISE.value is None else NOISE.value + start,
             )[: len(z) - start]
             yield made
             bar.update(len(made))

@@ -129,11 +129,10 @@ def main(_) -> None:
         raise UserError(f"--dest={dest} cannot be written: {error.strerror or error}") from None
     chosen, points = _labelled(DATA.value)
 
-    from inr_gan_jax.model import load
     from inr_gan_jax.runtime.devices import use_compilation_cache
 
     use_compilation_cache()
-    model = load(CHECKPOINT.value)
+    model = shared.load()
     if model.config.model.family == "stylegan2":
         raise UserError("the StyleGAN2 baseline is no coordinate function: it has no such weights")
     images = _images(model, DATA.value, chosen)

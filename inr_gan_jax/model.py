@@ -10,12 +10,14 @@ import numpy as np
 from etils import epath
 
 from inr_gan_jax.config import Config, parse
+from inr_gan_jax.foreign.checkpoint import located
+from inr_gan_jax.foreign.published import NUMPY
 from inr_gan_jax.models import mapping
 from inr_gan_jax.models.networks import Networks, networks_of
 from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.between import Between
 from inr_gan_jax.render.image import ContinuousImage
-from inr_gan_jax.storage.checkpoint import Checkpoints, locate
+from inr_gan_jax.storage.checkpoint import Checkpoints
 
 
 class Model:
@@ -25,7 +27,8 @@ class Model:
     [-1, 1] and unclipped. `config` is the run's configuration, `images_seen` its image count,
     `checkpoint` the folder that it was loaded from, `w_avg` the mean w `[w_dim]`, or that of each
     class `[C, w_dim]`, `dtype` that of features and products: float32, or bfloat16, which is
-    quicker where the hardware has it. Raises ValueError for another dtype.
+    quicker where the hardware has it, `draws` how a seed becomes a latent. Raises ValueError for
+    another dtype.
     """
 
     def __init__(
@@ -39,10 +42,11 @@ class Model:
         images_seen: int = 0,
         checkpoint: str = "",
         dtype: str = "float32",
+        draws: str = "",
     ):
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype!r}")
-        self.dtype = dtype
+        self.dtype, self.draws = dtype, draws
         self.config, self.images_seen, self.checkpoint = config, images_seen, checkpoint
         self.class_counts = tuple(class_counts)
         self.networks: Networks = networks_of(config.model, config.discriminator)
@@ -76,10 +80,14 @@ class Model:
     def latents(self, seeds: Sequence[int]) -> np.ndarray:
         """One latent N(0, 1) per seed (0 to 2^32 - 1), `[n, z_dim]`: of its own seed alone.
 
-        Raises ValueError for what is no such seed.
+        A model that came from a published file draws as its own code did (`draws` numpy), so that a
+        seed gives the image that people know. Raises ValueError for what is no such seed.
         """
-        seeds = jnp.asarray(_integers(seeds, "seeds", 2**32).astype(np.uint32))
-        shape = (self.config.model.z_dim,)
+        seeds, shape = _integers(seeds, "seeds", 2**32), (self.config.model.z_dim,)
+        if self.draws == NUMPY:
+            rows = [np.random.RandomState(seed).randn(1, *shape) for seed in seeds.tolist()]
+            return np.concatenate(rows or [np.zeros((0, *shape))]).astype(np.float32)
+        seeds = jnp.asarray(seeds.astype(np.uint32))
         draw = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))
         return np.asarray(draw(seeds))
 
@@ -144,10 +152,13 @@ class Model:
         classes: int | Sequence[int] | None = None,
         truncation: float = 1.0,
         cutoff: int | None = None,
+        noise_seed: int | None = None,
     ) -> np.ndarray:
         """Images `[n, H, W, C]` of latents, of seeds (see `styles`), or of styles `ws`.
 
-        Raises ValueError for shapes or classes that the model cannot have.
+        `noise_seed` draws noise anew, for each image its own, where networks have it (StyleGAN2,
+        whose noise is fixed otherwise, and CIPS, which has none otherwise). Raises ValueError for
+        shapes or classes that the model cannot have.
         """
         if ws is None:
             ws = self.styles(
@@ -157,7 +168,12 @@ class Model:
             raise ValueError("give latents, seeds or ws, one of the three")
         elif classes is not None or truncation != 1 or cutoff is not None:
             raise ValueError("classes, truncation and cutoff make styles: give them to `styles`")
-        return np.asarray(self._image(self._params, self._buffers, self._checked(ws)))
+        keys, ws = None, self._checked(ws)
+        if noise_seed is not None:
+            if not self.config.model.has_noise:
+                raise ValueError(f"{self.config.model.family} has no noise to draw")
+            keys = jax.random.split(jax.random.key(noise_seed), len(ws))
+        return np.asarray(self._image(self._params, self._buffers, ws, keys))
 
     def image(
         self,
@@ -260,8 +276,9 @@ def _programs(networks: Networks, dtype: str) -> tuple[Callable, Callable, Calla
     def inr(params, buffers, ws):
         return networks.generator(params, buffers).inr_params(ws)
 
-    def image(params, buffers, ws):
-        return networks.generator(params, buffers).image(ws, dtype=jnp.dtype(dtype))
+    def image(params, buffers, ws, keys):
+        generator = networks.generator(params, buffers)
+        return generator.image(ws, dtype=jnp.dtype(dtype), noise_keys=keys)
 
     return jax.jit(styles, static_argnames="cutoff"), jax.jit(inr), jax.jit(image)
 
@@ -275,13 +292,17 @@ def _integers(values, name: str, end: int) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def load(path: epath.PathLike, *, dtype: str = "float32") -> Model:
+def load(
+    path: epath.PathLike, *, dtype: str = "float32", cache_dir: epath.PathLike | None = None
+) -> Model:
     """Opens a workdir, a folder of checkpoints or one checkpoint; the newest intact one is used.
 
-    `dtype`: of features and products, when images are made (see Model). Raises UserError, one line,
-    where there is none or where it does not fit this version.
+    Or a published file (INR-GAN's and StyleGAN2-ADA's .pkl, CIPS's .pt): it is converted once, into
+    `cache_dir` (by default `$INR_GAN_JAX_CACHE` or `~/.cache/inr_gan_jax`). `dtype`: of features
+    and products, when images are made (see Model). Raises UserError, one line, where there is none
+    or where it does not fit this version.
     """
-    directory, step = locate(path)
+    directory, step = located(path, cache_dir)
     with Checkpoints(directory, read_only=True) as checkpoints:
         metadata = checkpoints.metadata(step)
         config = parse(metadata["config"], num_classes=len(metadata["class_counts"]))
@@ -300,4 +321,5 @@ def load(path: epath.PathLike, *, dtype: str = "float32") -> Model:
         images_seen=metadata["images"],
         checkpoint=str(directory / str(step)),
         dtype=dtype,
+        draws=metadata.get("draws", ""),
     )

@@ -88,7 +88,6 @@ def main(_) -> None:
     if dest.suffix.lower() not in PICTURES:
         raise UserError(f"--dest={dest} must end in {', '.join(PICTURES)}")
 
-    from inr_gan_jax.model import load
     from inr_gan_jax.pictures.encode import encode
     from inr_gan_jax.pictures.pixels import opaque, tile, to_uint8
     from inr_gan_jax.render.files import writable
@@ -96,7 +95,7 @@ def main(_) -> None:
     from inr_gan_jax.storage.atomic import replaced
 
     use_compilation_cache()
-    model = load(CHECKPOINT.value)
+    model = shared.load()
     shape, layers = model.config.model, _layers(LAYERS.value, model.num_styles)
     width, height = size.get("width", shape.width), size.get("height", shape.height)
     across, down = (len(columns) + 1) * (width + 1) + 1, (len(rows) + 1) * (height + 1) + 1

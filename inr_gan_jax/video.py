@@ -184,7 +184,6 @@ def main(_) -> None:
     if SEED.value is not None and SEED.value >= 2**32:
         raise UserError(f"--seed={SEED.value} must be below 2^32")
 
-    from inr_gan_jax.model import load
     from inr_gan_jax.pictures.encode import encode as encode_picture
     from inr_gan_jax.pictures.film import check, encode
     from inr_gan_jax.pictures.pixels import opaque, tile, to_uint8
@@ -192,7 +191,7 @@ def main(_) -> None:
     from inr_gan_jax.storage.atomic import replaced
 
     use_compilation_cache()
-    model = load(CHECKPOINT.value)
+    model = shared.load()
     width, height = _size(model, options)
     total = STEPS.value**2 if task == "grid" else FRAMES.value
     if width * height * (1 if kind == "mp4" else total) > LARGEST:

@@ -44,8 +44,17 @@ def paths(name: str, default: list[str], text: str, **options) -> flags.FlagHold
 
 
 def checkpoint(*, required: bool = True) -> flags.FlagHolder:
-    """--checkpoint: what `inr_gan_jax.load` opens."""
-    return path("checkpoint", None, "A workdir or one checkpoint.", required=required)
+    """--checkpoint and --cache_dir: what `load` opens."""
+    path("cache_dir", None, "Where published files are kept, converted; default: ~/.cache/...")
+    text = "A workdir, one checkpoint, or a published file (.pkl, .pt)."
+    return path("checkpoint", None, text, required=required)
+
+
+def load(**options):
+    """The Model that --checkpoint names."""
+    from inr_gan_jax.model import load as load_model
+
+    return load_model(flags.FLAGS.checkpoint, cache_dir=flags.FLAGS.cache_dir, **options)
 
 
 def class_index(text: str) -> flags.FlagHolder:

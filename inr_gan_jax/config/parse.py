@@ -64,7 +64,7 @@ def to_plain(config: Config) -> dict:
 def flatten(value, path: str = "config"):
     """(dotted key, value) pairs of nested dictionaries, tuples as lists."""
     if not isinstance(value, dict):
-        yield path, list(map(list, value)) if path.endswith("paper_blocks") else value
+        yield path, list(map(list, value)) if isinstance(value, tuple) else value
     else:
         for key, child in value.items():
             yield from flatten(child, f"{path}.{key}")

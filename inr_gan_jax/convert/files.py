@@ -2,16 +2,22 @@
 
 import shlex
 
+import numpy as np
 from etils import epath
 
 from inr_gan_jax.convert import exports
 from inr_gan_jax.convert.workdir import CONFIG_FILE, write_workdir
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.checkpoint import kimg_of
 from inr_gan_jax.foreign.kinds import open_published
 from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.model import Model, load
 from inr_gan_jax.models.networks import count_parameters
+from inr_gan_jax.pictures.encode import encode_png
+from inr_gan_jax.pictures.pixels import tile, to_uint8
+from inr_gan_jax.storage.atomic import replaced
 
+PREVIEW, PREVIEWED = "preview.png", 8  # a picture, and the seeds in it
 EXPORTS = {".safetensors": exports.write_safetensors, ".stablehlo": exports.write_stablehlo}
 
 
@@ -19,9 +25,9 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
     """Converts `source` into `dest`; returns lines that say what was made and how to use it.
 
     Args:
-      source: a released `.pkl`, or, for exports, also a workdir or checkpoint of ours.
+      source: a published file, or, for exports, also a workdir or checkpoint of ours.
       dest: `x.safetensors`, `x.stablehlo`, or else a new folder, which becomes a workdir.
-      images: how many images a released file has seen in training.
+      images: how many images a published file has seen in training (0: as its name tells).
 
     Raises UserError, one line, for a source that cannot be read or a dest that cannot be written.
     """
@@ -37,11 +43,14 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
             raise UserError("--kimg is for released files: a checkpoint of ours knows its count")
         model, lines = load(source), []
     else:
+        images = images or round(1000 * kimg_of(source.name))
         published = open_published(source)
         lines = _describe(published)
         if write is None:
             write_workdir(published, dest, images=images)
-            return [*lines, *_after_workdir(dest, images)]
+            complete = published.g is not None
+            del published  # a preview needs memory, too
+            return [*lines, *_preview(dest), *_after_workdir(dest, images, complete)]
         model = Model(
             published.config,
             published.g_ema,
@@ -49,6 +58,7 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
             published.w_avg,
             class_counts=published.class_counts,
             images_seen=images,
+            draws=published.draws,
         )
     write(model, dest)
     return [*lines, *_after_export(dest, model)]
@@ -57,21 +67,53 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
 def _describe(published: Published) -> list[str]:
     model = published.config.model
     classes = f", {model.num_classes} classes" if model.num_classes else ""
-    g, d = (f"{count_parameters(tree):,}" for tree in (published.g, published.d))
+    told = f"generator {count_parameters(published.g_ema):,} parameters"
+    if published.d is not None:
+        told += f", discriminator {count_parameters(published.d):,}"
+    else:
+        told += ", the average alone (no G and D to train)"
+    notes = list(published.notes)
+    if model.num_classes:
+        notes.append(
+            "the file does not tell how often its data had each class: they are drawn evenly, and "
+            "truncation leads to the one mean of all"
+        )
     return [
-        f"{model.family} {model.width}x{model.height}{classes}: generator {g} parameters, "
-        f"discriminator {d}",
-        *(f"note: {note}" for note in published.notes),
+        f"{published.system}: {model.family} {model.width}x{model.height}{classes}, {told}",
+        *(f"note: {note}" for note in notes),
     ]
 
 
-def _after_workdir(dest: epath.Path, images: int) -> list[str]:
+def _preview(dest: epath.Path) -> list[str]:
+    """Draws images of the first seeds into the new workdir."""
+    model, seeds = load(dest), range(PREVIEWED)
+    classes = model.classes(seeds) if model.num_classes else None
+    images = [
+        model.images(seeds=[seed], classes=None if classes is None else classes[seed : seed + 1])[0]
+        for seed in seeds
+    ]
+    path = dest / PREVIEW
+    with replaced(path) as file:
+        file.write(encode_png(tile(to_uint8(np.stack(images)), PREVIEWED // 2)))
+    return [f"{path}: seeds 0 to {PREVIEWED - 1}"]
+
+
+def _after_workdir(dest: epath.Path, images: int, complete: bool) -> list[str]:
     here, config = shlex.quote(str(dest)), shlex.quote(str(dest / CONFIG_FILE))
-    return [
-        f"{dest}: the checkpoint; optimisers start fresh (released files hold none), images are "
-        f"counted from {images / 1000:g} kimg",
+    more = (
         f"  images:         python -m inr_gan_jax.generate --checkpoint={here} --seeds=0-15 "
-        "--outdir=out",
+        "--outdir=out"
+    )
+    if not complete:
+        return [
+            f"{dest}: the checkpoint of an averaged generator; a new run can start from it: "
+            f"--config.train.init_from={here}",
+            more,
+        ]
+    return [
+        f"{dest}: the checkpoint; optimisers start fresh (published files hold none), images are "
+        f"counted from {images / 1000:g} kimg",
+        more,
         f"  train further:  python -m inr_gan_jax.main --config={config} --workdir={here} "
         "--config.data.source=images.zip",
     ]

@@ -15,9 +15,9 @@ class Published:
     """A published checkpoint in our terms: nested dicts of float32 arrays, and `w_avg`.
 
     `g` and `d` are None where a file has the averaged generator alone. `buffers` are what is never
-    trained. `system` says whose file it is; `draws` how its own code made a latent of a seed
-    (`numpy`), or "" where that cannot be done here. `notes` are lines for the user: what the file
-    has and training or rendering here leaves out.
+    trained (`g_buffers`: those of `g`, equal in every trained file). `system` says whose file it
+    is, `draws` how its own code made a latent of a seed (`numpy`), or "" where that cannot be done
+    here. `notes` are lines for the user: what the file has and is left out here.
     """
 
     system: str
@@ -27,6 +27,7 @@ class Published:
     d: dict | None
     buffers: dict
     w_avg: np.ndarray
+    g_buffers: dict | None = None
     draws: str = NUMPY
     notes: tuple[str, ...] = ()
 

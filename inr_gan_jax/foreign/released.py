@@ -61,9 +61,8 @@ def convert(content: dict) -> Published:
         return from_published(arrays[name], template, network=network, of=own)
 
     kept = filled("G_ema", buffers)
-    if complete and not all(
-        jax.tree.leaves(jax.tree.map(np.array_equal, filled("G", buffers), kept))
-    ):
+    g_buffers = filled("G", buffers) if complete else kept
+    if not all(jax.tree.leaves(jax.tree.map(np.array_equal, g_buffers, kept))):
         notes = (*notes, "G and G_ema differ in arrays that are never trained; both take G_ema's")
     return Published(
         system=system,
@@ -72,6 +71,7 @@ def convert(content: dict) -> Published:
         g_ema=filled("G_ema", g),
         d=filled("D", d, "discriminator") if complete else None,
         buffers=kept,
+        g_buffers=g_buffers,
         w_avg=np.broadcast_to(w_avg, config.model.w_avg_shape),  # one for all classes
         notes=notes,
     )

@@ -18,6 +18,7 @@ from etils import epath
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign import spans, tensors
 from inr_gan_jax.foreign.opcodes import Inert, Machine, RefusedError
+from inr_gan_jax.foreign.plain import Plain
 from inr_gan_jax.foreign.spans import Span, SpanFile
 from inr_gan_jax.foreign.tensors import Storage, Tensor
 
@@ -71,7 +72,7 @@ def opened(path: epath.PathLike) -> Iterator[Any]:
     path = epath.Path(path)
     try:
         with spans.opened(path) as span:
-            yield _Plain().convert(_Reader(len(span)).load(span))
+            yield Plain().convert(_Reader(len(span)).load(span))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except RefusedError as error:
@@ -281,54 +282,6 @@ class _Reader:
 
             content = whole("data.pkl")
             return self._follow(Span(content, 0, len(content)).open(), persistent)
-
-
-class _Plain:
-    """Turns what pickles wrap (configurations, numpy arrays) into plain values, each once."""
-
-    def __init__(self):
-        self._done: dict[int, Any] = {}
-
-    def convert(self, value: Any) -> Any:
-        """`value`, in which shared objects stay shared and cycles stay cycles."""
-        if not isinstance(value, (dict, list, tuple, Inert)):
-            return value
-        if id(value) not in self._done:
-            self._convert(value)
-        return self._done[id(value)]
-
-    def _convert(self, value: Any) -> None:
-        done, here = self._done, id(value)
-        if isinstance(value, dict):
-            done[here] = made = {}
-            made.update((key, self.convert(child)) for key, child in value.items())
-        elif isinstance(value, list):
-            done[here] = made = []
-            made.extend(map(self.convert, value))
-        elif isinstance(value, tuple):
-            done[here] = tuple(map(self.convert, value))
-        elif value.name == "numpy.ndarray":
-            done[here] = tensors.array(value.state)
-        elif value.name.startswith("omegaconf.") and isinstance(value.state, dict):
-            content = value.state.get("_content", value.state.get("_val"))
-            done[here] = self.convert(_resolved(value, content))
-        else:
-            done[here] = value
-            value.args, value.state = self.convert(value.args), self.convert(value.state)
-
-
-def _resolved(node: Inert, content: Any) -> Any:
-    """`${a.b}` in a configuration -> what stands at a.b from its root; all else as it is."""
-    reference = re.fullmatch(r"\$\{(\w+(?:\.\w+)*)\}", content) if type(content) is str else None
-    if reference is None:
-        return content
-    for _ in range(100):  # a chain of parents that is longer is a circle
-        if not isinstance(node.state.get("_parent"), Inert):
-            break
-        node = node.state["_parent"]
-    for key in reference[1].split("."):
-        node = node.state["_content"][key]
-    return node
 
 
 def _persistent_object(meta: Any) -> Inert:

@@ -55,10 +55,10 @@ class StyleHead(nnx.Module):
         self.affine = Dense(w_dim, inputs, rngs=rngs, bias=1.0)
         self.gain = 1.0 if layer.modulation == "style_demod" else inputs**-0.5
         if layer.noise:
-            self.noise = nnx.Param(jnp.zeros(()))
+            self.noise = nnx.Param(jnp.zeros((1,)))
 
     def shared(self) -> dict:
-        """{"w": {"weight": [out, in], "bias": [out]}}, and the strength of "noise" `[]`, if any."""
+        """{"w": {"weight": [out, in], "bias": [out]}}, and "noise" `[1]`, its strength, if any."""
         names = ("weight", "bias", "noise") if hasattr(self, "noise") else ("weight", "bias")
         return {"w": {name: getattr(self, name)[...] for name in names}}
 

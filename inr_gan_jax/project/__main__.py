@@ -157,7 +157,6 @@ def main(_) -> int | None:
     """Parses flags, searches, writes."""
     options, outdir = VIEW.options(), epath.Path(OUTDIR.value)
 
-    from inr_gan_jax.model import load
     from inr_gan_jax.models.families import inr_spec
     from inr_gan_jax.project import fit, results, resume
     from inr_gan_jax.project.compare import goal_of, psnr
@@ -166,7 +165,7 @@ def main(_) -> int | None:
     use_compilation_cache()
     try:
         settings = fit.Settings(SPACE.value, STEPS.value, SEED.value, RATE.value)
-        model = load(CHECKPOINT.value)
+        model = shared.load()
         spec = inr_spec(model.config.model)
         target = _target(model)
         goal = goal_of(target, spec)

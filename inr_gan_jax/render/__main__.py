@@ -72,9 +72,7 @@ def _generated(seeds: list[int]):
     """InrParams of the images of some seeds, and how many images their generator has seen."""
     import jax
 
-    from inr_gan_jax.model import load
-
-    model, made = load(CHECKPOINT.value), []
+    model, made = shared.load(), []
     for start in range(0, len(seeds), BATCH):
         some = seeds[start : start + BATCH]
         classes = parse_class(model, some, CLASS.value)

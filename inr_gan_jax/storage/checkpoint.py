@@ -129,7 +129,7 @@ class Checkpoints:
         return sorted(int(f.name) for f in _step_folders(self.directory) if _is_finished(f))
 
     def restore(
-        self, abstract: dict[str, Any], step: int | None = None
+        self, abstract: dict[str, Any] | Callable[[dict], dict[str, Any]], step: int | None = None
     ) -> tuple[dict[str, Any], dict, int] | None:
         """Returns (parts, metadata, step), or None if there is no finished checkpoint at all.
 
@@ -139,7 +139,8 @@ class Checkpoints:
         Args:
           abstract: the parts that are wanted, as saved but of jax.ShapeDtypeStruct. Leaves go where
             their shardings say, whatever the topology that saved them; to the first local device
-            where they have none. Parts that are left out are not read into memory.
+            where they have none. Parts that are left out are not read into memory. Or a function
+            of the metadata that returns such parts.
           step: the iteration count, or None for the newest intact checkpoint.
 
         Raises:
@@ -152,6 +153,9 @@ class Checkpoints:
         if step is None:
             self._damaged = {s for s in self.steps() if s > chosen}
         folder = self.directory / str(chosen)
+        if callable(abstract):
+            args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+            abstract = abstract(self._orbax.restore(folder, args=args).metadata)
         saved = self._orbax.metadata(folder).item_metadata
         _check_same_leaves(abstract, {part: saved[part].tree for part in abstract}, folder)
         restored = self._orbax.restore(

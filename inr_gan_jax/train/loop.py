@@ -26,7 +26,7 @@ from inr_gan_jax.runtime.stopping import stop_signals
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train.health import LAG, Health
 from inr_gan_jax.train.monitor import Monitor
-from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
+from inr_gan_jax.train.state import TrainState, checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer
 from inr_gan_jax.train.watch import Watch
@@ -214,6 +214,7 @@ class Run:
                 self.monitor.say(f"not saved: losses are not finite since iteration {since}")
                 return
             record = _metadata(self.config, self.source, self.images, self.iteration)
+            record |= {"draws": self.draws} if self.draws else {}
             self.checkpoints.save(self.iteration, checkpoint_items(self.state), record)
 
     def measure(self) -> None:
@@ -226,7 +227,7 @@ class Run:
     def _start(self) -> tuple[TrainState, int, int]:
         """(state, images, iteration) of the newest intact checkpoint, or of a fresh run."""
         trainer = self.trainer
-        restored = self.checkpoints.restore(checkpoint_items(trainer.abstract_state()))
+        restored, self.draws = trainer.restored(self.checkpoints), ""
         if restored is None:
             state, init_from = trainer.init(self.config.seed), self.config.train.init_from
             if init_from:
@@ -234,8 +235,9 @@ class Run:
                 for line in lines:
                     self.monitor.say(line)
             return state, 0, 0
-        items, metadata, _ = restored
-        return from_checkpoint_items(items), metadata["images"], metadata["iteration"]
+        state, metadata, _ = restored
+        self.draws = metadata.get("draws", "")  # what a seed means stays what it was
+        return state, metadata["images"], metadata["iteration"]
 
     def _check_health(self, lag: int) -> None:
         if not self.health.look(lag):

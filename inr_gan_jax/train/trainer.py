@@ -11,11 +11,19 @@ from inr_gan_jax.config import Config
 from inr_gan_jax.costs.hardware import hardware
 from inr_gan_jax.costs.program import Program, cost_of
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.checkpoint import AVERAGE, NETWORKS
 from inr_gan_jax.models.networks import Networks, networks_of
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
+from inr_gan_jax.storage.checkpoint import Checkpoints
 from inr_gan_jax.train.optim import lazy_adam
 from inr_gan_jax.train.recipe import Phase, recipe_of
-from inr_gan_jax.train.state import TrainState, init_state, state_specs
+from inr_gan_jax.train.state import (
+    TrainState,
+    checkpoint_items,
+    from_checkpoint_items,
+    init_state,
+    state_specs,
+)
 from inr_gan_jax.train.step import Steps
 
 
@@ -75,6 +83,43 @@ class Trainer:
             self._shapes,
             self.shardings,
         )
+
+    def restored(
+        self, checkpoints: Checkpoints, step: int | None = None, *, average: bool = False
+    ) -> tuple[TrainState, dict, int] | None:
+        """(state, metadata, step) of the newest intact checkpoint, or of one; None: there is none.
+
+        Of a published file there may be networks alone: optimisers then start fresh. Of an average
+        alone training cannot go on: UserError, or, with `average`, a state that has it as both
+        generators, and a fresh discriminator.
+        """
+        everything = checkpoint_items(self.abstract_state())
+
+        def wanted(metadata: dict) -> dict:
+            holds, parts = metadata.get("holds"), everything["training"]
+            if holds == AVERAGE and not average:
+                raise UserError(
+                    f"{checkpoints.directory} holds the averaged generator alone: G and D are "
+                    "missing, so training cannot go on from it; a new run can start from its "
+                    "weights: --config.train.init_from"
+                )
+            if holds is None:
+                return everything
+            networks = {name: parts[name] for name in ("g", "d")} if holds == NETWORKS else None
+            return {"model": everything["model"]} | ({"training": networks} if networks else {})
+
+        found = checkpoints.restore(wanted, step)
+        if found is None:
+            return None
+        items, metadata, step = found
+        holds = metadata.get("holds")
+        if holds is None:
+            return from_checkpoint_items(items), metadata, step
+        known = dict(items["model"]) | items.get("training", {})
+        known.setdefault("g", jax.tree.map(jnp.copy, known["g_ema"]))  # buffers are used up once
+        state = self.init(self.config.seed).replace(**known)
+        images = jax.device_put(jnp.asarray(metadata["images"], jnp.int32), self.shardings.images)
+        return state.replace(images=images), metadata, step
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes, types and sharding of a batch of real images and their labels."""

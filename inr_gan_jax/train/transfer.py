@@ -7,8 +7,9 @@ from jax.sharding import Mesh
 
 from inr_gan_jax.config import parse
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.storage.checkpoint import Checkpoints, locate
-from inr_gan_jax.train.state import TrainState, checkpoint_items, from_checkpoint_items
+from inr_gan_jax.foreign.checkpoint import AVERAGE, located
+from inr_gan_jax.storage.checkpoint import Checkpoints
+from inr_gan_jax.train.state import TrainState
 from inr_gan_jax.train.trainer import Trainer
 
 NETWORKS = {"g": "generator", "g_ema": "averaged generator", "d": "discriminator"}
@@ -25,6 +26,9 @@ def transfer(state: TrainState, init_from: epath.PathLike, mesh: Mesh) -> tuple[
     lines = [f"starting from {init_from}, step {step}, {metadata['images'] / 1000:g} kimg:"]
     changes, taken = {}, 0
     for field, name in NETWORKS.items():
+        if field == "d" and metadata.get("holds") == AVERAGE:
+            lines.append(f"  {name}: none there, it starts fresh")
+            continue
         ours = getattr(state, field)
         changes[field], missing = _fit(ours, getattr(donor, field))
         total = len(jax.tree.leaves(ours))
@@ -49,7 +53,7 @@ def transfer(state: TrainState, init_from: epath.PathLike, mesh: Mesh) -> tuple[
 def _open(path: epath.PathLike, mesh: Mesh) -> tuple[TrainState, dict, int]:
     """The whole train state of a run, on `mesh`."""
     try:
-        directory, step = locate(path)
+        directory, step = located(path)
     except UserError as error:
         raise UserError(f"config.train.init_from: {error}") from None
     with Checkpoints(directory, read_only=True) as checkpoints:
@@ -57,9 +61,7 @@ def _open(path: epath.PathLike, mesh: Mesh) -> tuple[TrainState, dict, int]:
         counts = metadata["class_counts"]
         config = parse(metadata["config"], num_classes=len(counts))
         trainer = Trainer(config, counts, dtype="float32", mesh=mesh)
-        wanted = checkpoint_items(trainer.abstract_state())
-        items, metadata, step = checkpoints.restore(wanted, step)
-    return from_checkpoint_items(items), metadata, step
+        return trainer.restored(checkpoints, step, average=True)
 
 
 def _fit(ours: dict, theirs: dict) -> tuple[dict, list[str]]:

@@ -66,7 +66,9 @@ def _claim(
     if path.exists():
         record = _read_record(path)
         # A converted checkpoint is nobody's run yet: the first training makes it its own.
-        theirs = record["identity"] = record["identity"] or ours
+        theirs = record["identity"] or ours
+        newer = configs.identity(Config(), "")  # keys that it had not had their released values
+        theirs = record["identity"] = {k: newer[k] for k in ours if k not in theirs} | theirs
         for key in [*ours, *(k for k in theirs if k not in ours)]:
             if ours.get(key) != theirs.get(key):
                 raise UserError(

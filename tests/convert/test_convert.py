@@ -199,7 +199,7 @@ MISTAKES = {
     ("SNAPSHOT", "file/x.safetensors"): "cannot be written",
     ("used", "new"): "is no file",
     ("used", "new.safetensors"): "no finished checkpoint",
-    ("used/x", "new.stablehlo"): "no whole PyTorch checkpoint",
+    ("used/x", "new.stablehlo"): "x is empty: the download failed",
 }
 
 

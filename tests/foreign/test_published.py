@@ -34,7 +34,7 @@ def model_of(published: Published) -> Model:
     return Model(
         published.config,
         published.g_ema,
-        published.ema_buffers,
+        published.buffers,
         published.w_avg,
         class_counts=published.class_counts,
     )
@@ -189,8 +189,8 @@ def test_files_that_are_no_checkpoint(tmp_path):
     more = {**arrays, "synthesis.b8.conv7.weight": np.ones(3, np.float32)}
     wrong = {**arrays, "mapping.fc1.bias": np.ones(5, np.float32)}
     cases = {
-        "no dictionary": released.dump([1]),
-        "no network 'G'": released.dump({"D": 1}),
+        "no checkpoint, but a list": released.dump([1]),
+        "no network 'G_ema'": released.dump({"D": 1}),
         "no array mapping.fc1.bias": released.checkpoint(
             arguments, d_arguments, no_array, d_arrays
         ),

@@ -1,0 +1,160 @@
+"""A published file as a checkpoint of ours: written once, and found again by the file's hash."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from inr_gan_jax.config import to_plain
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign import spans
+from inr_gan_jax.foreign.kinds import open_published, refuse_others
+from inr_gan_jax.foreign.published import Published
+from inr_gan_jax.runtime.processes import by_first
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints, locate
+from inr_gan_jax.storage.paths import cache_root, is_cloud, reached
+
+SUFFIXES = (".pkl", ".pt", ".pth")
+# What a checkpoint holds (its metadata's "holds") that is not a run's whole state.
+NETWORKS, AVERAGE = "networks", "average"
+
+
+def save(published: Published, folder: epath.PathLike, *, images: int = 0) -> None:
+    """Writes `checkpoints/0` in a folder: networks without optimisers, or the average alone.
+
+    `images` is the count to go on from. Raises UserError where it cannot be written.
+    """
+    complete = published.g is not None and published.d is not None
+    metadata = {
+        "config": to_plain(published.config),
+        "class_counts": published.class_counts,
+        "content_hash": "",
+        "images": images,
+        "iteration": 0,
+        "data_position": images,
+        "holds": NETWORKS if complete else AVERAGE,
+        "draws": published.draws,
+    }
+    model = {"g_ema": published.g_ema, "g_buffers": published.buffers, "w_avg": published.w_avg}
+    training = {"g": published.g, "d": published.d} if complete else {"none": np.zeros(1)}
+    parts = jax.tree.map(np.asarray, {"model": model, "training": training})
+    with Checkpoints(epath.Path(folder) / FOLDER) as checkpoints:
+        checkpoints.save(0, parts, metadata)
+        checkpoints.wait()
+        if not checkpoints.steps():
+            raise UserError(f"{folder} cannot be written (see above)")
+
+
+def located(
+    path: epath.PathLike, cache_dir: epath.PathLike | None = None
+) -> tuple[epath.Path, int | None]:
+    """The checkpoints that a user's `path` means (see storage.checkpoint.locate).
+
+    A published file is converted into `cache_dir` (by default the cache folder), once: it is found
+    there by its SHA-256. Of many processes the first converts; others do where they do not see what
+    it wrote. Raises UserError as `locate` does, for other files, and for a cache that cannot be.
+    """
+    whole = epath.Path(path).expanduser()
+    try:
+        with reached(whole):
+            is_file = whole.exists() and not whole.is_dir()
+    except OSError as error:
+        raise UserError(str(error)) from error
+    if not is_file:
+        return locate(path)
+    home = _home(cache_dir)
+    folder = Path(by_first(lambda: str(_converted(whole, home))))
+    if not (folder / FOLDER).exists():
+        folder = _converted(whole, home)
+    return locate(folder)
+
+
+def kimg_of(name: str) -> float:
+    """Thousands of images that a file's name tells (network-snapshot-012000.pkl), or 0."""
+    found = re.search(r"network-snapshot-(\d{3,})", name)
+    return float(found[1]) if found else 0.0
+
+
+def _home(cache_dir: epath.PathLike | None) -> Path:
+    try:
+        home = epath.Path(cache_dir).expanduser() if cache_dir else cache_root()
+        if is_cloud(home):
+            raise UserError(f"the cache {home} must be on a local disk: give --cache_dir")
+        home = Path(home) / "published"
+        home.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"a published file needs a cache folder, and there is none ({reason}): give "
+            "--cache_dir=DIR, or $INR_GAN_JAX_CACHE"
+        ) from None
+    return home
+
+
+def _converted(path: epath.Path, home: Path) -> Path:
+    """The folder of a file's checkpoint, which is made if it is not there."""
+    refuse_others(path)
+    folder = home / _sha256(path)[:32]
+    if (folder / FOLDER).exists():
+        return folder
+    try:
+        with _locked(home / f"{folder.name}.lock", path):
+            if not (folder / FOLDER).exists():
+                _convert(path, folder)
+    except OSError as error:
+        raise UserError(f"{home} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def _convert(path: epath.Path, folder: Path) -> None:
+    started = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(started, ignore_errors=True)
+    size = path.stat().length
+    print(f"{path}: converting {size / 1e6:,.0f} MB into {folder} ...", file=sys.stderr, flush=True)
+    try:
+        published = open_published(path)
+        save(published, started, images=round(1000 * kimg_of(path.name)))
+        started.rename(folder)
+    finally:
+        shutil.rmtree(started, ignore_errors=True)
+    for note in published.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _locked(place: Path, path: epath.Path):
+    """One process converts a file while the others of this machine wait."""
+    with place.open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{path}: another process converts it; waiting ...", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    with contextlib.suppress(OSError):
+        os.unlink(place)
+
+
+def _sha256(path: epath.Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with spans.opened(path) as span:
+            bar = tqdm(total=len(span), desc=f"reading {path.name}", unit="B", unit_scale=True,
+                       delay=2)  # fmt: skip
+            with bar:
+                for start in range(0, len(span), spans.CHUNK):
+                    part = span.part(start, min(spans.CHUNK, len(span) - start)).bytes()
+                    digest.update(part)
+                    bar.update(len(part))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()
