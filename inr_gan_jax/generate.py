@@ -9,6 +9,9 @@
 Without a flag about the view (--size to --tables) images are those of the training grid. The frame
 of the training images is -1,-1,1,1: left, bottom, right, top. For one huge image:
 python -m inr_gan_jax.render.
+
+A seed is the latent that the model's own code draws for it: of a published .pkl the images are
+those that people know. (What training shows, evaluate and report draw streams of their own.)
 """
 
 import itertools

@@ -13,6 +13,9 @@ measures its newest checkpoint (or, with --workdir=runs/ffhq/checkpoints/1000, t
         --sizes=128,256,512,1024 [--reference=data/ffhq1024.zip] [--detector=pixel] [--images=5000]
 
 compares its images at several sizes with resampled ones: a table, report.json and report.png.
+
+The latents of training, evaluate and report are streams of this project, also where a published
+checkpoint goes on: `generate --seeds` alone means what its own code means by seeds.
 """
 
 from collections.abc import Sequence

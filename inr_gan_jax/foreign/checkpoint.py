@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints, locate
 from inr_gan_jax.storage.paths import cache_root, is_cloud, reached
 
-SUFFIXES = (".pkl", ".pt", ".pth")
+VERSION = 1  # of what is written into the cache: to be raised where a file converts differently
 # What a checkpoint holds (its metadata's "holds") that is not a run's whole state.
 NETWORKS, AVERAGE = "networks", "average"
 
@@ -46,8 +47,8 @@ def save(published: Published, folder: epath.PathLike, *, images: int = 0) -> No
     }
     model = {"g_ema": published.g_ema, "g_buffers": published.buffers, "w_avg": published.w_avg}
     training = {"g": published.g, "d": published.d} if complete else {"none": np.zeros(1)}
-    parts = jax.tree.map(np.asarray, {"model": model, "training": training})
-    with Checkpoints(epath.Path(folder) / FOLDER) as checkpoints:
+    parts = jax.tree.map(jnp.asarray, {"model": model, "training": training})
+    with Checkpoints(epath.Path(folder) / FOLDER, at_once=0.05) as checkpoints:
         checkpoints.save(0, parts, metadata)
         checkpoints.wait()
         if not checkpoints.steps():
@@ -89,7 +90,7 @@ def _home(cache_dir: epath.PathLike | None) -> Path:
         home = epath.Path(cache_dir).expanduser() if cache_dir else cache_root()
         if is_cloud(home):
             raise UserError(f"the cache {home} must be on a local disk: give --cache_dir")
-        home = Path(home) / "published"
+        home = Path(home) / "published" / f"v{VERSION}"
         home.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         reason = getattr(error, "strerror", None) or error

@@ -38,7 +38,17 @@ def convert(content: dict) -> Published:
     complete = len(there) == len(NETWORKS)
     if not complete:
         there = ["G_ema"]
-    system, config, notes = _config(content, there)
+    state = content["G_ema"].state.get("_init_kwargs")
+    system = "INR-GAN's code" if isinstance(state, dict) and "cfg" in state else "StyleGAN2-ADA"
+    try:
+        return _converted(content, there, complete, system)
+    except UserError as error:
+        named = f"a checkpoint of {system}, but "
+        raise UserError(str(error) if "checkpoint" in str(error) else f"{named}{error}") from None
+
+
+def _converted(content: dict, there: list[str], complete: bool, system: str) -> Published:
+    config, notes = _config(content, there)
     arrays = {name: state_dict(content[name]) for name in there}
     for network in arrays.values():  # where StyleGAN2-ADA has what INR-GAN's code calls an input
         if (constant := network.pop("synthesis.b4.const", None)) is not None:
@@ -77,8 +87,8 @@ def convert(content: dict) -> Published:
     )
 
 
-def _config(content: dict, there: list[str]) -> tuple[str, Config, tuple[str, ...]]:
-    """(system, configuration, notes): networks and data from the file, the recipe as released."""
+def _config(content: dict, there: list[str]) -> tuple[Config, tuple[str, ...]]:
+    """(configuration, notes): networks and data from the file, the recipe as released."""
     arguments = {}
     for name in there:
         state = content[name].state
@@ -87,8 +97,7 @@ def _config(content: dict, there: list[str]) -> tuple[str, Config, tuple[str, ..
             raise UserError(f"{name} does not keep its constructor's arguments by name")
     if arguments.get("G", arguments["G_ema"]) != arguments["G_ema"]:
         raise UserError("G and G_ema were made with different arguments")
-    ours = "cfg" in arguments["G_ema"]
-    fields = generator_fields if ours else ada_fields
+    fields = generator_fields if "cfg" in arguments["G_ema"] else ada_fields
     family, model, classes, notes = fields(arguments["G_ema"])
     config, discriminator, more = base(family, **model), {}, ()
     if "D" in arguments:
@@ -107,5 +116,4 @@ def _config(content: dict, there: list[str]) -> tuple[str, Config, tuple[str, ..
     config.train.batch_size = -(-config.train.batch_size // unit) * unit  # whole groups
     if model["height"] >= 1024:
         config.train.g_lr = config.train.d_lr = 0.002
-    system = "INR-GAN's code" if ours else "StyleGAN2-ADA"
-    return system, parse(config, num_classes=classes), (*notes, *more)
+    return parse(config, num_classes=classes), (*notes, *more)

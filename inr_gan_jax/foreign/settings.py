@@ -28,6 +28,7 @@ _SECTIONS = ("mapping_kwargs", "synthesis_kwargs")
 _SYNTHESIS = {"channel_base", "channel_max", "conv_clamp"}
 # What our networks are, wherever the released code had a choice. None means "the default" there.
 _FIXED = {
+    "architecture": "skip",  # of StyleGAN2-ADA's G; D's is a choice
     "activation": "lrelu",
     "coord_dim": 2,
     "kernel_size": 1,
@@ -107,6 +108,10 @@ def discriminator_fields(
     taken = {"c_dim", *shape, "architecture", "channel_base", "channel_max", "conv_clamp"}
     sections = ("mapping_kwargs", "epilogue_kwargs", "block_kwargs", "cfg")
     _refuse(arguments, taken | {*sections, "cmap_dim"}, "D")
+    width = min(_number(arguments, "channel_base", 32768) // 4,
+                _number(arguments, "channel_max", 512))  # fmt: skip
+    if arguments.get("cmap_dim") not in (None, width):
+        raise UserError(f"D.cmap_dim = {arguments['cmap_dim']!r} is not the width of its end")
     mapping, epilogue, block, _ = (_section(arguments, name) for name in sections)
     _refuse(mapping, {"num_layers"}, "D.mapping_kwargs")
     _refuse(epilogue, {"mbstd_group_size"}, "D.epilogue_kwargs")
@@ -185,10 +190,22 @@ def _extra_layers(cfg: dict, start: int, final: int, embeddings=None) -> dict[st
             fields["embedding_coarse"] = next(iter(coarse or fine))
             fields["embedding_fine"] = next(iter(fine or coarse))
         return fields
+    if len(set((embeddings or {}).values())) > 1 and any(extra.values()):
+        # Counts of their own at each resolution, where the embeddings alone change once.
+        plain = _extra_layers({}, start, final, embeddings)
+        return plain | {"extra_at": tuple((r, n) for r, n in extra.items() if n)}
+    if not embeddings or len(set(embeddings.values())) == 1:
+        plain = {"embedding_coarse": e, "embedding_fine": e} if (e := _one(embeddings)) else {}
+        rows = tuple((r, n) for r, n in extra.items() if n)
+        return plain | {"extra_layers": 0, "extra_at": rows}
     raise UserError(
-        "its embeddings or extra layers change more than once with the resolution; "
-        "model.fine_from can express one change"
+        "its embeddings change more than once with the resolution; model.fine_from can express one "
+        "change"
     )
+
+
+def _one(embeddings: dict[int, Embedding] | None) -> Embedding | None:
+    return next(iter((embeddings or {}).values()), None)
 
 
 def _embeddings(coords: dict, resolutions: list[int], cfg: dict) -> dict[int, Embedding]:

@@ -70,7 +70,7 @@ class Storage:
                 raise ValueError("a storage is damaged: its checksum is another")
             self.crc = None  # once is enough
         size = self.dtype.itemsize
-        bits = np.empty(count * size, np.uint8)
+        bits = _aligned(count * size)
         self.span.part(first * size, count * size).into(bits)
         if self.dtype.kind == "b":  # other bytes than 0 and 1 are true, too
             return bits != 0
@@ -103,8 +103,15 @@ class Tensor:
             last = sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
             flat = self.storage.read(self.offset, last + 1)
             strides = [step * flat.itemsize for step in self.stride]
-            array = np.lib.stride_tricks.as_strided(flat, self.shape, strides, writeable=False)
+            array = np.lib.stride_tricks.as_strided(flat, self.shape, strides)
         return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _aligned(count: int) -> np.ndarray:
+    """Bytes that begin where jax takes an array over without a copy."""
+    whole = np.empty(count + 64, np.uint8)
+    start = -whole.ctypes.data % 64
+    return whole[start : start + count]
 
 
 def storage_of(pid: Any) -> tuple[Any, Storage, Any]:

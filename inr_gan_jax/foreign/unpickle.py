@@ -95,7 +95,9 @@ def read(path: epath.PathLike) -> Any:
 def _read_all(value: Any, done: dict[int, Any]) -> Any:
     """`value` with arrays in place of tensors; what is shared stays shared."""
     if isinstance(value, Tensor):
-        return np.asarray(value)
+        array = np.asarray(value)
+        array.flags.writeable = False
+        return array
     if not isinstance(value, (dict, list, tuple, Inert)) or id(value) in done:
         return done.get(id(value), value)
     done[id(value)] = value

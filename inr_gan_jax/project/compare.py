@@ -69,7 +69,7 @@ def goal_of(target: Photo | Scattered, spec: InrSpec) -> Goal:
     points = None
     if spec.pixel_independent:
         rows, columns = np.nonzero(target.known)
-        x, y = (_positions(target, axis) for axis in (1, 0))
+        (x, _), (y, _) = (_pixels(target, axis, spec) for axis in (1, 0))
         xy = np.stack([x[columns], y[rows]], axis=-1)
         points = _arrays(xy, target.pixels[rows, columns])
     goal = Goal(_smooth_grid(target, spec), points)
@@ -81,8 +81,9 @@ def goal_of(target: Photo | Scattered, spec: InrSpec) -> Goal:
 def is_finer(photo: Photo, spec: InrSpec) -> bool:
     """Whether a photo has more pixels than the part of the native grid where it lies."""
     left, bottom, right, top = photo.window
-    height, width = spec.size
-    h, w = photo.known.shape
+    ends = int(spec.continuous)  # n samples from end to end have n - 1 steps
+    height, width = (n - ends for n in spec.size)
+    h, w = (n - ends for n in photo.known.shape)
     return 2 * w / (right - left) > width or 2 * h / (top - bottom) > height
 
 
@@ -90,18 +91,26 @@ def _arrays(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(a, jnp.float32) for a in arrays)
 
 
-def _positions(photo: Photo, axis: int) -> np.ndarray:
-    """x of a photo's columns (axis 1), or y of its rows (axis 0), where a render puts them."""
+def _pixels(photo: Photo, axis: int, spec: InrSpec) -> tuple[np.ndarray, float]:
+    """x of a photo's columns (axis 1), or y of its rows (axis 0), as renders have them; a step."""
     low, high = photo.window[1 - axis], photo.window[3 - axis]
-    n = photo.known.shape[axis]
-    positions = low + (high - low) * np.arange(n) / n
-    return positions if axis else positions[::-1]
+    return _spread(low, high, photo.known.shape[axis], axis, spec)
 
 
-def _cells(n: int, axis: int) -> np.ndarray:
-    """x of the native grid's columns (axis 1), or y of its rows (axis 0)."""
-    positions = 2 * np.arange(n) / n - 1
-    return positions if axis else positions[::-1]
+def _cells(axis: int, spec: InrSpec) -> tuple[np.ndarray, float]:
+    """The same of the native grid."""
+    return _spread(-1.0, 1.0, spec.size[axis], axis, spec)
+
+
+def _spread(low: float, high: float, n: int, axis: int, spec: InrSpec) -> tuple[np.ndarray, float]:
+    step = (high - low) / (max(n - 1, 1) if spec.continuous else n)
+    positions = low + step * np.arange(n)
+    return (positions if axis else positions[::-1]), step
+
+
+def _area(positions: np.ndarray, size: float, spec: InrSpec) -> np.ndarray:
+    """Where the intervals begin that pixels at `positions` stand for."""
+    return positions - size / 2 if spec.continuous else positions
 
 
 def _overlaps(a: np.ndarray, a_size: float, b: np.ndarray, b_size: float) -> np.ndarray:
@@ -115,10 +124,12 @@ def _area_grid(photo: Photo, spec: InrSpec) -> Grid:
     """The photo's own pixels, each the mean of the native image over its area."""
     matrices = []
     for axis in (0, 1):
-        low, high = photo.window[1 - axis], photo.window[3 - axis]
-        pixel, cell = (high - low) / photo.known.shape[axis], 2 / spec.size[axis]
-        cells = _cells(spec.size[axis], axis)
-        matrices.append(_overlaps(_positions(photo, axis), pixel, cells, cell))
+        (pixels, pixel), (cells, cell) = _pixels(photo, axis, spec), _cells(axis, spec)
+        begins = _area(pixels, pixel, spec), _area(cells, cell, spec)
+        matrix = _overlaps(begins[0], pixel, begins[1], cell)
+        if spec.continuous:  # the outermost pixels reach beyond the outermost cells
+            matrix /= matrix.sum(axis=1, keepdims=True)
+        matrices.append(matrix)
     return _grid(*matrices, photo.pixels, photo.known.astype(float))
 
 
@@ -130,12 +141,11 @@ def _smooth_grid(photo: Photo, spec: InrSpec) -> Grid | None:
     pick, smooth = [], []
     for axis in (0, 1):
         low, high = photo.window[1 - axis], photo.window[3 - axis]
-        pixel, cell = (high - low) / photo.known.shape[axis], 2 / spec.size[axis]
-        cells = _cells(spec.size[axis], axis)
-        within = (low <= cells) & (cells < high)
+        (pixels, pixel), (cells, cell) = _pixels(photo, axis, spec), _cells(axis, spec)
+        within = (low <= cells) & ((cells <= high) if spec.continuous else (cells < high))
         pick.append(np.eye(spec.size[axis])[within])
         size = max(cell, pixel)
-        middles = cells[within] - size / 2, _positions(photo, axis) - pixel / 2
+        middles = cells[within] - size / 2, pixels - pixel / 2
         smooth.append(_overlaps(middles[0], size, middles[1], pixel))
     weights = smooth[0] @ photo.known @ smooth[1].T
     if not weights.any():

@@ -82,9 +82,13 @@ def comparison(image: ContinuousImage, target: Photo | Scattered) -> np.ndarray:
 def _on_grid(target: Scattered, image: ContinuousImage) -> Photo:
     """Scattered pixels as a photo on the native grid: their mean in each cell."""
     height, width = image.params.spec.size
-    cells = coords.cells_of_points(target.points, height, width)
-    row = np.clip(cells.row, 0, height - 1)
-    column = np.clip(cells.column, 0, width - 1)
+    if image.params.spec.continuous:
+        column, down = np.rint((target.points + 1) / 2 * (width - 1, height - 1)).astype(int).T
+        row = height - 1 - down
+    else:
+        cells = coords.cells_of_points(target.points, height, width)
+        row, column = cells.row, cells.column
+    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
     pixels, count = np.zeros((height, width, image.channels), np.float32), np.zeros((height, width))
     np.add.at(pixels, (row, column), target.values)
     np.add.at(count, (row, column), 1)

@@ -23,6 +23,7 @@ from etils import epath
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.storage import manifest
+from inr_gan_jax.storage.leaves import check_same, placed
 from inr_gan_jax.storage.manifest import MANIFEST
 from inr_gan_jax.storage.paths import reached
 
@@ -44,8 +45,18 @@ class Checkpoints:
     opening it for writing removes what an earlier, killed save left there.
     """
 
-    def __init__(self, directory: epath.PathLike, *, keep: int = 3, read_only: bool = False):
-        """Opens `directory`, creating it unless `read_only`, which writes and deletes nothing."""
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        *,
+        keep: int = 3,
+        read_only: bool = False,
+        at_once: float = 96,
+    ):
+        """Opens `directory`, creating it unless `read_only`, which writes and deletes nothing.
+
+        A save has at most `at_once` GB under way, of copies that it takes before it returns.
+        """
         if keep < 1:
             raise ValueError(f"keep must be at least 1, not {keep}")
         self.directory = _absolute(directory)
@@ -58,7 +69,7 @@ class Checkpoints:
             create_directories_asynchronously=False, timeout_secs=_BARRIER_SECONDS
         )
         parts = ocp.CompositeCheckpointHandler(
-            **{part: ocp.StandardCheckpointHandler() for part in PARTS},
+            **{part: ocp.StandardCheckpointHandler(save_concurrent_gb=at_once) for part in PARTS},
             metadata=ocp.JsonCheckpointHandler(),
             composite_options=ocp.CompositeOptions(async_options=options),
         )
@@ -157,12 +168,12 @@ class Checkpoints:
             args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
             abstract = abstract(self._orbax.restore(folder, args=args).metadata)
         saved = self._orbax.metadata(folder).item_metadata
-        _check_same_leaves(abstract, {part: saved[part].tree for part in abstract}, folder)
+        check_same(abstract, {part: saved[part].tree for part in abstract}, folder)
         restored = self._orbax.restore(
             folder,
             args=ocp.args.Composite(
                 **{
-                    part: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
+                    part: ocp.args.StandardRestore(jax.tree.map(placed, tree))
                     for part, tree in abstract.items()
                 },
                 metadata=ocp.args.JsonRestore(),
@@ -322,26 +333,3 @@ def _step_folders(directory: epath.Path) -> Iterator[epath.Path]:
 def _remove(folder: epath.Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # first: half a folder is no checkpoint
     folder.rmtree()
-
-
-def _check_same_leaves(wanted: Any, saved: Any, folder: epath.Path) -> None:
-    """Raises UserError for the first leaf that differs: orbax would cast a wrong dtype silently."""
-    wanted, saved = _describe(wanted), _describe(saved)
-    for name in sorted(wanted.keys() | saved.keys()):
-        ours, theirs = wanted.get(name, "absent"), saved.get(name, "absent")
-        if ours != theirs:
-            raise UserError(f"{folder}: {name} is {theirs} there but {ours} in this model")
-
-
-def _describe(tree: Any) -> dict[str, str]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }
-
-
-def _placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Gives a leaf without a sharding one: otherwise orbax wants the devices that saved it."""
-    here = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)

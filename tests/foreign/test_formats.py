@@ -1,5 +1,6 @@
 """Every kind of published file: its golden through `load`, what is refused by name, damage."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -13,18 +14,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import released
+from helpers.commands import many
 from helpers.environment import GOLDEN, environment
 from helpers.golden import nhwc, relative
 from helpers.released import Call, Global, New, dump
+from PIL import Image
 
 import inr_gan_jax
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign import kinds, unpickle
-from inr_gan_jax.foreign.checkpoint import kimg_of
+from inr_gan_jax.foreign.checkpoint import kimg_of, save
 from inr_gan_jax.foreign.kinds import open_published
-from inr_gan_jax.foreign.settings import generator_fields
+from inr_gan_jax.foreign.settings import ada_fields, generator_fields
 from inr_gan_jax.foreign.tensors import Tensor
+from inr_gan_jax.models.families import inr_gan, inr_spec
 from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.project.compare import differences, goal_of
+from inr_gan_jax.project.target import Photo
+from inr_gan_jax.runtime.sharding import make_mesh
+from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.train.trainer import Trainer
+from inr_gan_jax.train.transfer import transfer
 
 FORMATS = GOLDEN / "formats"
 PICKLES = sorted(path.name for path in FORMATS.glob("*.pkl"))
@@ -54,6 +64,40 @@ def test_seeds_give_the_published_images(name, cache):
     assert relative(images, nhwc(want["image_ema"])) < 1e-4
     truncated = model.images(seeds=[0, 1, 2], classes=classes, truncation=0.6)
     assert relative(truncated, nhwc(want["image_ema_trunc06"])) < 1e-4
+
+
+def test_goldens_through_the_command_line(cache, tmp_path):
+    for name in PICKLES:
+        want, folder = expected(name), tmp_path / name
+        line = f"--checkpoint={FORMATS / name} --cache_dir={cache} --format=npy --outdir={folder}"
+        if want["c"].size:  # one class at a time
+            line += f" --class_index={want['c'][0].argmax()}"
+        (done,) = many("generate", [f"{line} --seeds=0-2"], tmp_path)
+        assert done.code == 0, done.err
+        images = np.load(folder / "images.npy")
+        count = 1 if want["c"].size else 3
+        assert relative(images[:count], nhwc(want["image_ema"])[:count]) < 1e-4
+    line = f"--checkpoint={FORMATS / 'cips-res.pt'} --cache_dir={cache} --seeds=1 --outdir=out"
+    noisy, bad = many("generate", [f"{line} --noise_seed=1", f"{line} --noise_seed=1 --size=9x9"],
+                      tmp_path)  # fmt: skip
+    assert noisy.code == 0 and (tmp_path / "out" / "seed0001.png").exists()
+    assert bad.code == 2 and "on their own grid" in bad.err
+
+
+def test_convert_ends_with_a_picture_and_what_was_found(tmp_path):
+    source = tmp_path / "network-snapshot-000025.pkl"
+    source.write_bytes((FORMATS / "stylegan2-ada-cond.pkl").read_bytes())
+    lines = [f"--source={source} --dest=run", f"--source={FORMATS / 'cips-skip.pt'} --dest=cips",
+             f"--source={FORMATS / 'cips-skip.pt'} --dest=x.safetensors"]  # fmt: skip
+    ada, cips, exported = many("convert", lines, tmp_path)
+    assert (ada.code, cips.code, exported.code) == (0, 0, 0), (ada, cips, exported)
+    assert ada.out.startswith("StyleGAN2-ADA: stylegan2 32x32, 3 classes, generator ")
+    assert "drawn evenly" in ada.out and "counted from 25 kimg" in ada.out
+    assert "the average alone" in cips.out and "estimated" in cips.out
+    for folder in ("run", "cips"):
+        with Image.open(tmp_path / folder / "preview.png") as picture:
+            assert picture.size == (4 * 33 + 1, 2 * 33 + 1)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["draws"] == "numpy"
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -130,6 +174,20 @@ def test_cips_as_trained_takes_its_table_as_it_lies(name, cache):
     assert relative(truncated, nhwc(want["image32_trunc06_around_mean_of_these_w"])) < 1e-4
 
 
+@pytest.mark.parametrize("name", STATES[:2])
+def test_a_photo_that_cips_makes_is_at_no_distance_from_it(name, cache):
+    """Grids from end to end on both sides: as large as native, larger, and a part."""
+    model = loaded(name, cache)
+    image, spec = model.image(seed=3), model.networks.spec
+    for side, window in ((32, (-1, -1, 1, 1)), (64, (-1, -1, 1, 1)), (20, (-0.5, -0.5, 0.5, 0.25))):
+        pixels = image.render(side, side, window=window)
+        goal = goal_of(Photo(pixels, np.ones((side, side), bool), window), spec)
+        _, finest, _ = differences(image.params, goal, jax.random.key(0))
+        assert finest < 1e-9
+        _, other, _ = differences(model.image(seed=4).params, goal, jax.random.key(0))
+        assert other > 1e-3
+
+
 def test_cips_discriminator():
     published, want = open_published(FORMATS / "cips-training.pt"), expected("cips-training")
     config = published.config
@@ -137,6 +195,58 @@ def test_cips_discriminator():
     logits = discriminator(jnp.asarray(nhwc(want["d_input"])))
     assert relative(logits, want["d_logits"].ravel()) < 1e-4
     assert published.draws == "" and "estimated" in published.notes[0]
+
+
+def test_training_goes_on_from_networks_and_starts_from_an_average(tmp_path):
+    """Networks are taken, optimisers are fresh; an average alone is refused, and transferred."""
+    published = open_published(FORMATS / "cips-training.pt")
+    save(published, tmp_path, images=3000)
+    trainer = Trainer(published.config, (), dtype="float32", mesh=make_mesh(jax.devices()[:1]))
+    with Checkpoints(tmp_path / FOLDER, read_only=True) as checkpoints:
+        state, metadata, step = trainer.restored(checkpoints)
+    assert (metadata["images"], step, int(state.images)) == (3000, 0, 3000)
+    for name in ("g", "g_ema", "d"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(published, name))
+    moments = jax.tree.leaves((state.g_optimizer, state.d_optimizer))
+    assert len(moments) > 4 and not any(np.abs(m).max() for m in moments)
+    average = tmp_path / "average"
+    save(dataclasses.replace(published, g=None, d=None), average)
+    with (
+        Checkpoints(average / FOLDER, read_only=True) as checkpoints,
+        pytest.raises(UserError, match="G and D are missing.*--config.train.init_from"),
+    ):
+        trainer.restored(checkpoints)
+    moved, lines = transfer(trainer.init(0), average, trainer.mesh)
+    jax.tree.map(np.testing.assert_array_equal, moved.g, published.g_ema)
+    assert any("none there, it starts fresh" in line for line in lines)
+    assert inr_gan_jax.load(average).images(seeds=[0]).shape == (1, 32, 32, 3)
+
+
+def test_files_with_the_average_alone(tmp_path, cache):
+    g = released.generator_arguments("inr_gan")
+    arrays = released.part(released.load("generator_inr_gan"), "param/")
+    network = released.network("Generator", arrays, g)
+    whole, alone = tmp_path / "whole.pkl", tmp_path / "alone.pkl"
+    whole.write_bytes(released.golden_checkpoint("inr_gan", "resnet"))
+    alone.write_bytes(dump({"G": None, "D": None, "G_ema": network}))
+    published, complete = open_published(alone), open_published(whole)
+    assert published.g is None and published.d is None and complete.d is not None
+    made = [inr_gan_jax.load(p, cache_dir=cache).images(seeds=[0]) for p in (whole, alone)]
+    np.testing.assert_array_equal(*made)
+
+
+def test_both_layouts_of_stylegan2_ada():
+    with unpickle.opened(FORMATS / "stylegan2-ada-cond.pkl") as content:
+        nested = content["G_ema"].state["_init_kwargs"]
+    flat = {k: v for k, v in nested.items() if k != "synthesis_kwargs"}
+    flat |= nested["synthesis_kwargs"] | {"fused_modconv_default": "inference_only"}
+    assert ada_fields(flat) == ada_fields(nested)
+    spelled = {"architecture": "skip", "resample_filter": [1, 3, 3, 1], "use_noise": True,
+               "activation": "lrelu"}  # fmt: skip
+    nested = nested | {"synthesis_kwargs": nested["synthesis_kwargs"] | spelled}
+    assert ada_fields(flat) == ada_fields(nested)
+    with pytest.raises(UserError, match="use_noise = False|architecture = 'resnet'"):
+        ada_fields(flat | {"architecture": "resnet"})
 
 
 def changed_cfg(change) -> dict:
@@ -162,6 +272,10 @@ def test_configurations_before_and_after_interpolation():
     for counts in ({}, None):
         fields = generator_fields(changed_cfg(lambda cfg, c=counts: cfg.update(num_extra_convs=c)))
         assert fields[1]["extra_layers"] == 0
+    counts = {"16": 1, "32": 3}  # of their own at each resolution
+    _, fields, _, _ = generator_fields(changed_cfg(lambda cfg: cfg.update(num_extra_convs=counts)))
+    layers = [len(block.layers) for block in inr_spec(inr_gan(**fields)).blocks]
+    assert layers == [1, 2, 3, 5]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +400,7 @@ def damaged(name: str, places: int, tmp_path) -> None:
                     assert content == whole[key][1], (at, key)  # or the checksum had noticed
 
 
-@pytest.mark.parametrize("name", [*PICKLES[:2], PICKLES[-1], *STATES])
+@pytest.mark.parametrize("name", [*PICKLES, *STATES])
 def test_damage_is_an_error_or_changes_no_shape(name, tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     damaged(name, 10, tmp_path)
@@ -310,7 +424,7 @@ def test_a_cached_file_is_converted_once(tmp_path, capfd):
     again = inr_gan_jax.load(tmp_path / "other.pkl", cache_dir=tmp_path / "cache")
     assert "converting" not in capfd.readouterr().err
     np.testing.assert_array_equal(again.w_avg, model.w_avg)
-    assert [p.suffix for p in (tmp_path / "cache" / "published").iterdir()] == [""]
+    assert [p.suffix for p in (tmp_path / "cache" / "published" / "v1").iterdir()] == [""]
 
 
 def test_a_cache_that_cannot_be_is_one_line(tmp_path, monkeypatch):

@@ -165,7 +165,6 @@ INEXPRESSIBLE = {
     "cfg.coords.res_configs.64.log_emb_size": (63, "more than once"),
     "cfg.coords.res_configs.64.wavelets": (4, "wavelets"),
     "cfg.coords.res_configs.64.init_dist": ("cauchy", "cauchy"),
-    "cfg.num_extra_convs": ({"64": 2, "128": 1, "256": 1}, "more than once"),
     "cfg.fmm.activation": ("relu", "relu"),
     "cfg.fmm.instance_norm": (True, "instance norm"),
     "cfg.fmm": ([], "fmm"),

@@ -84,7 +84,8 @@ def command(name: str) -> Iterator:
     try:
         yield main
     finally:
-        _take_ours()
+        for flag in _take_ours():
+            flag.unparse()
         for flag in others:
             flags.FLAGS[flag.name] = flag
 

@@ -236,7 +236,7 @@ def test_bilinear_network_is_continuous():
         ({"window": (0, 0, 1)}, "four numbers"),
         ({"window": (0, 0, 1, math.nan)}, "four numbers"),
         ({"samples": 3}, "no square number"),
-        ({"align": "middle"}, "edge or center"),
+        ({"align": "middle"}, "edge, center or corners"),
         ({"tables": "wrap"}, "clamp or reflect"),
         ({"density": 0.5}, "1 or more"),
         ({"superres_from": 9}, "levels 0 to 2"),
