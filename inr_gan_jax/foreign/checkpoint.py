@@ -92,7 +92,7 @@ def _home(cache_dir: epath.PathLike | None) -> Path:
             raise UserError(f"the cache {home} must be on a local disk: give --cache_dir")
         home = Path(home) / "published" / f"v{VERSION}"
         home.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+    except (OSError, RuntimeError) as error:  # RuntimeError: `~` in --cache_dir, and no home
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"a published file needs a cache folder, and there is none ({reason}): give "

@@ -37,7 +37,10 @@ def cached(
 
 def lookup(key: dict, directory: epath.PathLike | None = None) -> Arrays | None:
     """What was kept under this `key`, or None; a file that is damaged costs a warning."""
-    path, text = _place(key, directory)
+    try:
+        path, text = _place(key, directory)
+    except OSError:  # there is no cache
+        return None
     try:
         return _read(path, text)
     except (FileNotFoundError, NotADirectoryError):
@@ -50,9 +53,10 @@ def lookup(key: dict, directory: epath.PathLike | None = None) -> Arrays | None:
 
 def keep(key: dict, arrays: Arrays, directory: epath.PathLike | None = None) -> None:
     """Keeps arrays under `key`; if that cannot be written, the first time costs a warning."""
-    path, text = _place(key, directory)
-    entries = _entries(arrays, text)
+    where = "the cache folder"
     try:
+        path, text = _place(key, directory)
+        entries, where = _entries(arrays, text), path.parent
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as file:
             np.savez(file, allow_pickle=False, **entries)
@@ -62,8 +66,8 @@ def keep(key: dict, arrays: Arrays, directory: epath.PathLike | None = None) -> 
             "statistics are not kept, as %s cannot be written (%s): $INR_GAN_JAX_CACHE may name "
             "another folder",
             1,
-            path.parent,
-            error.strerror or type(error).__name__,
+            where,
+            error.strerror or str(error) or type(error).__name__,
         )
 
 

@@ -5,6 +5,7 @@ real images are kept in the cache; generated ones depend on the evaluation's see
 """
 
 import functools
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from inr_gan_jax.metrics.streaming import Stream, gather_rows
 from inr_gan_jax.metrics.survey import Survey, survey
 
 KEPT = 100_000  # features of real images that are kept whole: KID's subsets draw no more
+FEATURES = 2048  # that Inception has
 VERSION = 1  # of what the cache holds: another way to compute is another key
 
 
@@ -191,6 +193,9 @@ class Evaluator:
         result = {"metric": metric.name, "value": _mean(values)}
         if len(values) > 1:
             result |= {"values": values, "spread": _spread(values)}
+        if few := self._too_few(metric):
+            result["warning"] = few
+            logging.warning("%s: %s", metric.name, few)
         return result | {
             "seconds": round(time.perf_counter() - started, 3),
             "images": metric.count,
@@ -201,6 +206,19 @@ class Evaluator:
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "versions": versions(),
         }
+
+    def _too_few(self, metric: Metric) -> str:
+        """What is to be said of a statistic on fewer images than it needs; empty: nothing."""
+        real = len(self._source) if metric.full else min(metric.count, len(self._source))
+        counts = f"{metric.count:,} generated and {real:,} real images"
+        if metric.kind == "fid" and min(metric.count, real) < FEATURES:
+            return (
+                f"{counts} for {FEATURES:,} features: covariances are singular, the distance is "
+                "far above that of more images"
+            )
+        if metric.kind == "kid" and min(metric.count, real) < statistics.KID_SUBSET:
+            return f"{counts}: its subsets are not of {statistics.KID_SUBSET:,} images, but of all"
+        return ""
 
 
 def describe_data(source) -> dict:

@@ -117,12 +117,15 @@ def mmd2(x_nf: np.ndarray, y_mf: np.ndarray) -> float:
     return float(within(x_nf) + within(y_mf) - 2 * kernel(x_nf @ y_mf.T).mean())
 
 
+KID_SUBSET = 1000  # images
+
+
 def kernel_distance(
     real_nf: np.ndarray,
     generated_nf: np.ndarray,
     *,
     subsets: int = 100,
-    size: int = 1000,
+    size: int = KID_SUBSET,
     seed: int = 0,
 ) -> float:
     """KID (Binkowski et al. 2018): mean of `mmd2` over subsets drawn without replacement.

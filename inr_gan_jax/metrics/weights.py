@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import logging
 import urllib.request
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -121,6 +122,12 @@ def tensor(
 
 def _read(path: epath.Path) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors":
+        if _is_torchscript(path):
+            source = SOURCES["inception"]
+            raise UserError(
+                f"{path} is a TorchScript archive (NVIDIA's inception-2015-12-05.pt, perhaps): the "
+                f"same network's arrays are wanted, {source.url}, SHA-256 {source.sha256}"
+            )
         return unpickle.read_weights(path)
     try:
         return safetensors.numpy.load(path.read_bytes())
@@ -128,6 +135,14 @@ def _read(path: epath.Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (safetensors.SafetensorError, *unpickle.DAMAGE) as error:
         raise UserError(f"{path} is no whole safetensors file: {error}") from None
+
+
+def _is_torchscript(path: epath.Path) -> bool:
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            return any("/code/" in f"/{name}" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _network_of(path: epath.Path, names: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import jax
+from absl import logging
 
 from inr_gan_jax.errors import UserError
 
@@ -12,10 +13,18 @@ from inr_gan_jax.errors import UserError
 def use_compilation_cache(directory: str | None = None) -> None:
     """Keeps compiled programs between runs; JAX_COMPILATION_CACHE_DIR has precedence.
 
-    The default is `~/.cache/inr_gan_jax/xla`. Everything is kept, however quick to compile.
+    The default is `~/.cache/inr_gan_jax/xla`. Everything is kept, however quick to compile. A
+    folder that cannot be had is done without, and a warning says so.
     """
+    folder = directory or compilation_cache()
+    if "://" not in folder and not _is_writable(folder):
+        where = folder or "there is no home folder"
+        logging.warning("compiled programs are not kept: %s cannot be written", where)
+        jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", directory or compilation_cache())
+        jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -24,8 +33,19 @@ def compilation_cache() -> str:
     """Where compiled programs are kept by default; empty: they are not."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return os.environ["JAX_COMPILATION_CACHE_DIR"]
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return ""
     return str(Path(cache) / "inr_gan_jax" / "xla")
+
+
+def _is_writable(folder: str) -> bool:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return bool(folder) and os.access(folder, os.W_OK)
 
 
 def describe() -> str:

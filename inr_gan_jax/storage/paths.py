@@ -42,8 +42,11 @@ def reached(path: epath.PathLike) -> Iterator[None]:
 def cache_root() -> epath.Path:
     """Where what can be made or fetched again is kept.
 
-    `$INR_GAN_JAX_CACHE`, else `inr_gan_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
+    `$INR_GAN_JAX_CACHE`, else `inr_gan_jax` in `$XDG_CACHE_HOME` or `~/.cache`. OSError where
+    there is no home folder (a container whose user has none).
     """
-    if named := os.environ.get("INR_GAN_JAX_CACHE"):
-        return epath.Path(named).expanduser()
-    return epath.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inr_gan_jax"
+    named, folder = os.environ.get("INR_GAN_JAX_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    found = os.path.expanduser(named or folder or "~/.cache")
+    if found.startswith("~"):
+        raise OSError("there is no home folder")
+    return epath.Path(found) if named else epath.Path(found) / "inr_gan_jax"

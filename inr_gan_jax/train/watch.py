@@ -1,5 +1,6 @@
 """What shows how a run learns: grids of images, and metrics."""
 
+import collections
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -45,10 +46,13 @@ class Watch:
         self._config, self._monitor, self._workdir = config, monitor, workdir
         self._source = source
         count, classes = config.log.grid_size, config.model.num_classes
-        if classes:  # a row per class
-            self._columns = max(count // classes, 1)
+        if 0 < classes <= count:  # a row per class
+            self._columns = count // classes
             self._classes = np.repeat(np.arange(classes), self._columns)
             count = len(self._classes)
+        elif classes:  # some of them, evenly
+            self._columns = int(np.ceil(np.sqrt(count)))
+            self._classes = np.linspace(0, classes - 1, count).round().astype(int)
         else:
             self._columns, self._classes = int(np.ceil(np.sqrt(count))), None
         self._seeds = np.arange(count)
@@ -88,16 +92,17 @@ class Watch:
         if self._classes is None:
             images = [image for image, _ in itertools.islice(readable, len(self._seeds))]
         else:
-            by_class = {c: [] for c in range(self._config.model.num_classes)}
+            wanted = collections.Counter(self._classes.tolist())
+            by_class = {c: [] for c in wanted}
             for image, label in readable:
-                if len(by_class[label]) < self._columns:
+                if len(by_class.get(label, ())) < wanted[label]:
                     by_class[label].append(image)
-                if all(len(row) == self._columns for row in by_class.values()):
+                if all(len(row) == wanted[c] for c, row in by_class.items()):
                     break
             images = [
                 image
-                for row in by_class.values()
-                for image in row + [blank] * (self._columns - len(row))
+                for c, row in by_class.items()
+                for image in row + [blank] * (wanted[c] - len(row))
             ]
         self._write("real", np.stack(images or [blank]), self._start)
 

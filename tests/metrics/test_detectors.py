@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import logging
 import threading
+import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -415,3 +416,11 @@ def test_what_lpips_is_shown(shape):
     found = np.asarray(vgg.shown(jnp.asarray(x)))
     np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-6)
     assert found.shape[-1] == 3
+
+
+def test_nvidias_torchscript_is_recognised(tmp_path):
+    path = tmp_path / "inception-2015-12-05.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("inception/code/__torch__/a.py", "")
+    with pytest.raises(UserError, match="TorchScript.*6726825d.pth, SHA-256 6726825d0af5f729"):
+        weights.load("inception", [path])

@@ -314,3 +314,18 @@ def test_every_published_metric_of_given_detectors(narrow, monkeypatch):
             for images in (Real(source, 60).read(np.arange(60))["image"], made)]  # fmt: skip
     expected = dict(zip(("precision", "recall"), precision_recall(*pair), strict=True))
     assert found["pr60"]["value"] == pytest.approx(expected, abs=0.02)
+
+
+def test_few_images_are_said_beside_the_number():
+    """A statistic on fewer images than it needs tells that, and how many there were."""
+    model = tiny_model(classes=10)
+    settings = replace(SETTINGS, metrics="fd_pixel50_full")
+    evaluator = Evaluator(model, digits(labels=True), settings)
+    few = {name: evaluator._too_few(parse_names(name)[0]) for name in
+           ("fid50k_full", "fid200", "kid500_full", "kid5k_full", "is50", "fd_pixel50_full")}  # fmt: skip
+    assert few["fid50k_full"].startswith(
+        "50,000 generated and 1,797 real images for 2,048 features"
+    )
+    assert few["fid200"].startswith("200 generated and 200 real images for 2,048 features")
+    assert few["kid500_full"].startswith("500 generated and 1,797 real images: its subsets")
+    assert few["kid5k_full"] == few["is50"] == few["fd_pixel50_full"] == ""

@@ -112,3 +112,19 @@ def test_a_grid_is_told_before_its_file_is_there(source, tmp_path, monkeypatch):
     monitor.close()
     assert told == [[]]
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["000000008.png"]
+
+
+def test_a_grid_is_as_large_as_it_is_told_whatever_the_classes(source, tmp_path):
+    """Of a thousand classes some are shown, evenly: a row for each would be a tower."""
+
+    class Many(type(source)):
+        class_counts = [1] * 1000
+
+        def __init__(self):
+            self.__dict__.update(source.__dict__)
+
+    watch = Watch(config(1000), Many(), tmp_path, Monitor(tmp_path, 1000))
+    assert watch._classes.tolist() == [0, 125, 250, 375, 500, 624, 749, 874, 999]
+    watch.real()
+    with Image.open(tmp_path / "samples" / "real.png") as picture:
+        assert picture.size == (3 * 17 + 1,) * 2
