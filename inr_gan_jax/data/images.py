@@ -10,8 +10,15 @@ from PIL import Image
 from inr_gan_jax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+# Kinds that preparation reads and training does not.
+OTHERS = (
+    (".gif", ".apng", ".jfif", ".jpe", ".jp2", ".avif", ".heic", ".heif", ".hif")
+    + (".tif", ".tiff", ".ico", ".ppm", ".pgm", ".tga", ".psd")
+)  # fmt: skip
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
+
+Image.MAX_IMAGE_PIXELS = None  # People's panoramas, and what we render, are no bombs.
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
@@ -45,7 +52,7 @@ def inspect(file: BinaryIO, where: str) -> Header:
         with Image.open(file, formats=_FORMATS) as image:
             mode, format_ = plain_mode(image), image.format
             width, height = image.size
-            rotated = format_ == "JPEG" and image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+            rotated = orientation(image) != 1
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(32)
@@ -78,6 +85,13 @@ def plain_mode(image: Image.Image) -> str:
     if image.mode == "P":
         return "RGBA" if "transparency" in image.info else "RGB"
     return "L" if image.mode == "1" else image.mode
+
+
+def orientation(image: Image.Image) -> int:
+    """How an opened, unread image is stored rotated (EXIF, 1 to 8; 1 is upright)."""
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
+        return 1  # Pillow would decode the whole image in search of it
+    return image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 def refuse_deep(head: bytes, mode: str, where: str) -> None:
@@ -141,7 +155,8 @@ def _is_whole(file: BinaryIO, format_: str, head: bytes, size: int) -> bool:
     tail = file.read()
     if tail.endswith(end):
         return True
-    if end not in tail:
+    file.seek(0)
+    if end not in tail and end not in file.read():  # a film may follow the image
         return False
     file.seek(0)  # The mark may belong to a thumbnail: only decoding tells.
     try:

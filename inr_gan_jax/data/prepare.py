@@ -17,92 +17,33 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
+import sys
 import zipfile
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from typing import BinaryIO
 
 import PIL
 from absl import flags
 from etils import epath
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
-from inr_gan_jax.data import images
+from inr_gan_jax.data import anything, images
+from inr_gan_jax.data.fit import CROPS, Fit
 from inr_gan_jax.data.sources import open_store
 from inr_gan_jax.data.stores import FileStore, Store
+from inr_gan_jax.data.survey import Bad, Survey, draw
 from inr_gan_jax.data.workers import end_with_parent
 from inr_gan_jax.errors import UserError
 
-CROPS = ("none", "center", "center-wide")
 LABELS = ("auto", "none", "folders")
 
 # Decoding is what limits reading, and of BMP it is a copy; but Pillow reads no alpha from it.
 _FORMATS = {1: "bmp", 3: "bmp", 4: "png"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The earliest time that a zip can state.
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """What is done to each image: crop, resize to width x height, perhaps to other channels.
-
-    `none` wants images of the target's aspect ratio. `center` cuts the largest centred window of
-    that ratio. `center-wide` does so for a target wider than high, and adds black bars above and
-    below: the result is width x width.
-    """
-
-    height: int
-    width: int
-    filter: str = "lanczos"
-    crop: str = "none"
-    channels: int | None = None
-
-    def __post_init__(self):
-        if min(self.height, self.width) < 1:
-            raise UserError(f"cannot make {self.width}x{self.height} images: sizes start at 1")
-        if self.crop == "center-wide" and self.width < self.height:
-            raise UserError(
-                f"--crop=center-wide needs a target wider than high, not "
-                f"{self.width}x{self.height}: use --crop=center"
-            )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the result."""
-        return (self.width if self.crop == "center-wide" else self.height), self.width
-
-    def __call__(self, image: Image.Image, where: str) -> Image.Image:
-        """Returns the image so fitted; UserError, naming it by `where`, if it cannot be."""
-        image = self._convert(image, where)
-        width, height = image.size
-        if self.crop == "none" and width * self.height != height * self.width:
-            raise UserError(
-                f"{where} is {width}x{height}, which is not the shape of "
-                f"{self.width}x{self.height}: use --crop=center"
-            )
-        across = max(1, min(width, round(height * self.width / self.height)))
-        down = max(1, min(height, round(width * self.height / self.width)))
-        left, top = (width - across) // 2, (height - down) // 2
-        window = image.crop((left, top, left + across, top + down))
-        image = window.resize((self.width, self.height), images.FILTERS[self.filter])
-        if self.crop == "center-wide":
-            black = {"L": 0, "RGB": (0, 0, 0), "RGBA": (0, 0, 0, 255)}[image.mode]
-            square = Image.new(image.mode, (self.width, self.width), black)
-            square.paste(image, (0, (self.width - self.height) // 2))
-            image = square
-        return image
-
-    def _convert(self, image: Image.Image, where: str) -> Image.Image:
-        mode = images.MODES[self.channels]
-        if image.mode == mode:
-            return image
-        if mode != "RGBA" and image.has_transparency_data:
-            # What is hidden under transparency is arbitrary: show the image on white.
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert(mode)
 
 
 def prepare(
@@ -112,6 +53,10 @@ def prepare(
     *,
     labels: str = "auto",
     max_images: int | None = None,
+    frames: str = "first",
+    max_bad: int | None = None,
+    skip_kinds: Collection[str] = (),
+    seed: int = 0,
     workers: int = 1,
     overwrite: bool = False,
     data_dir: str | None = None,
@@ -119,68 +64,128 @@ def prepare(
 ) -> dict:
     """Writes `dest`, a zip, from `source` (as in `open_source`); returns its record.
 
-    Without `fit.channels`, all images must have those of the first. `labels`: `auto` keeps those
-    of the source if it has some, `folders` makes one class of each top-level folder, by name.
-    `max_images` keeps the first ones by name.
+    All headers of a folder or zip are looked at before anything is written. Without `fit.channels`,
+    the images get the fewest that hold them all (see `Survey.channels`).
+
+    Args:
+      labels: `auto` keeps those of the source if it has some; `folders` makes one class of each
+        folder that divides the images, by name.
+      max_images: draws so many, evenly of all classes, by `seed`.
+      frames: of animations, the `first`, `all`, or at most so many, evenly spaced.
+      max_bad: so many files that are no readable images are named and left out; by default 1%, at
+        least 10.
+      skip_kinds: suffixes ("txt") of files to pass over.
 
     Raises:
       UserError: one line that names the file at fault; nothing is left at `dest`.
     """
     target = _target(dest, overwrite)
-    store = open_store(source, data_dir, progress)
-    count = min(len(store), max_images or len(store))
-    classes = _classes(store, labels)
-    strict = fit.channels is None
-    if strict:
-        fit = dataclasses.replace(fit, channels=_channels_of_first(store))
+    store = open_store(source, data_dir, progress, every=True)
+    if isinstance(store, FileStore):
+        survey = Survey(store, skip_kinds=skip_kinds, max_bad=max_bad, progress=progress)
+        store, bad, entries = survey.store, survey.bad, survey.entries(frames)
+        fit, strict = dataclasses.replace(fit, channels=fit.channels or survey.channels), False
+        _say(survey.lines(fit.channels, frames), progress)
+    else:
+        bad, entries = Bad(len(store), max_bad), [(index, 0) for index in range(len(store))]
+        strict = fit.channels is None
+        fit = dataclasses.replace(fit, channels=fit.channels or _channels_of_first(store))
+    classes, names = _classes(store, labels)
+    classes = classes and [classes[index] for index, _ in entries]
+    drawn = draw(classes, len(entries), max_images, seed)
+    entries = [entries[number] for number in drawn]
+    classes = classes and [classes[number] for number in drawn]
     height, width = fit.size
+    _require_room(target, len(entries) * height * width * fit.channels, progress)
     record = {
         "width": width,
         "height": height,
         "channels": fit.channels,
-        "count": count,
+        "count": len(entries),
         "filter": fit.filter,
         "crop": fit.crop,
         "source": store.name,
         "versions": {"pillow": PIL.__version__},
     }
     partial = target.parent / f"{target.name}.partial"
-    files = _in_order(_Encode(store, fit, strict), count, workers)
+    files = _in_order(_Encode(store, fit, strict, entries), len(entries), workers)
     try:
         with contextlib.closing(files), partial.open("wb") as file:
-            bar = tqdm(files, f"writing {target.name}", count, disable=not progress)
-            _write(file, bar, classes, record)
+            bar = tqdm(files, f"writing {target.name}", len(entries), disable=not progress)
+            _write(file, bar, bad, classes, names, record)
         partial.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {dest}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+    left_out = [f"left out: {reason}" for reason in bad.reasons]
+    _say(left_out + [f"{len(left_out)} files were left out"] * bool(left_out), progress)
     return record
 
 
-def _write(file: BinaryIO, files: Iterable[bytes], classes: list[int] | None, record: dict) -> None:
-    """Writes the zip, and the hash of its images into the record."""
-    names, digests, suffix = [], hashlib.sha256(), _FORMATS[record["channels"]]
+def _say(lines: list[str], progress: bool) -> None:
+    for line in lines if progress else ():
+        tqdm.write(line, file=sys.stderr)
+
+
+def _require_room(target: epath.Path, size: int, progress: bool) -> None:
+    """Tells how large the zip will be; UserError if a local disk has no room for it."""
+    _say([f"{target} will take {size / 1e9:.3g} GB"] if size > 1e9 else [], progress)
+    if "://" not in os.fspath(target):
+        free = shutil.disk_usage(target.parent).free
+        if size > free:
+            raise UserError(
+                f"{target} needs {size / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there: "
+                "make room, or take a smaller size or --max_images"
+            )
+
+
+def _write(
+    file: BinaryIO,
+    files: Iterable[bytes | UserError],
+    bad: Bad,
+    classes: list[int] | None,
+    class_names: list[str] | None,
+    record: dict,
+) -> None:
+    """Writes the zip, and the count and hash of its images into the record."""
+    pairs, digests, suffix = [], hashlib.sha256(), _FORMATS[record["channels"]]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for index, data in enumerate(files):
-            names.append(f"{index // 1000:05d}/img{index:08d}.{suffix}")
+        for number, data in enumerate(files):
+            if isinstance(data, UserError):
+                bad.add(str(data))
+                continue
+            index = len(pairs)
+            name = f"{index // 1000:05d}/img{index:08d}.{suffix}"
+            pairs.append([name, None if classes is None else classes[number]])
             digests.update(hashlib.sha256(data).digest())
-            _add(archive, names[-1], data)
-        record["sha256"] = digests.hexdigest()
-        pairs = classes and [list(pair) for pair in zip(names, classes, strict=False)]
-        about = json.dumps({"labels": pairs, "prepared": record})
-        _add(archive, "dataset.json", about.encode())
+            _add(archive, name, data)
+        if not pairs:
+            raise UserError(f"{record['source']} holds no readable images: {bad.reasons[0]}")
+        record["count"], record["sha256"] = len(pairs), digests.hexdigest()
+        about = {"labels": None if classes is None else pairs, "prepared": record}
+        if class_names is not None:
+            about["classes"] = class_names
+        _add(archive, "dataset.json", json.dumps(about).encode())
 
 
 class _Encode:
-    """Image number -> the bytes of its file. Picklable, for worker processes."""
+    """Number -> the bytes of its file, or why there are none. Picklable, for worker processes."""
 
-    def __init__(self, store: Store, fit: Fit, strict: bool):
-        self._store, self._fit, self._strict = store, fit, strict
+    def __init__(self, store: Store, fit: Fit, strict: bool, entries: list[tuple[int, int]]):
+        """`entries`: (image, frame) of each number."""
+        self._store, self._fit, self._strict, self._entries = store, fit, strict, entries
 
-    def __call__(self, index: int) -> bytes:
+    def __call__(self, number: int) -> bytes | UserError:
+        index, frame = self._entries[number]
         where = self._store.where(index)
-        image = ImageOps.exif_transpose(self._store.image(index))
+        try:
+            if isinstance(self._store, FileStore):
+                image = anything.decode(self._store.read(index), where, frame)
+            else:
+                image = self._store.image(index)
+        except UserError as error:
+            return error
         if self._strict and image.mode != images.MODES[self._fit.channels]:
             raise UserError(
                 f"{where} is {image.mode}, but the first image is "
@@ -247,19 +252,26 @@ def _channels_of_first(store: Store) -> int:
     raise UserError(f"{store.where(0)} is {mode}: choose with --channels=1, 3 or 4")
 
 
-def _classes(store: Store, labels: str) -> list[int] | None:
+def _classes(store: Store, labels: str) -> tuple[list[int] | None, list[str] | None]:
+    """The class of each image, and the names of the classes where they are known."""
     if labels == "folders":
         if not isinstance(store, FileStore):
             raise UserError(f"{store.name} has no folders: use --labels=auto")
-        for index, name in enumerate(store.names):
+        below = [name.removeprefix(store.root) for name in store.names]
+        if all("/" not in name for name in below):
+            raise UserError(f"{store.path} has one folder of images, so one class: --labels=none")
+        for index, name in enumerate(below):
             if "/" not in name:
                 where = store.where(index)
                 raise UserError(f"{where} is in no folder, so it has no class: move it into one")
-        folders = [name.split("/")[0] for name in store.names]
-        numbers = {folder: number for number, folder in enumerate(sorted(set(folders)))}
-        return [numbers[folder] for folder in folders]
+        folders = [name.split("/")[0] for name in below]
+        names = sorted(set(folders))
+        numbers = {folder: number for number, folder in enumerate(names)}
+        return [numbers[folder] for folder in folders], names
     found = store.labels() if labels == "auto" else None
-    return None if found is None else found[0].tolist()
+    if found is None:
+        return None, None
+    return found[0].tolist(), store.record.get("classes") if isinstance(store, FileStore) else None
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -276,9 +288,25 @@ def _define_flags() -> None:
     flags.DEFINE_integer("height", None, "Height in pixels.", lower_bound=1)
     flags.DEFINE_enum("filter", "lanczos", list(images.FILTERS), "Filter for resizing.")
     flags.DEFINE_enum("crop", "none", CROPS, Fit.__doc__)
-    flags.DEFINE_enum("channels", None, ["1", "3", "4"], "Convert to so many; default: keep.")
+    flags.DEFINE_enum(
+        "channels", None, ["1", "3", "4"], "Convert to so many; default: the fewest that hold all."
+    )
     flags.DEFINE_enum("labels", "auto", LABELS, "Keep those of the source, drop, or make them.")
-    flags.DEFINE_integer("max_images", None, "Keep the first so many.", lower_bound=1)
+    flags.DEFINE_integer("max_images", None, "Draw so many, evenly of all classes.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Which images max_images draws.", lower_bound=0)
+    flags.DEFINE_string("frames", "first", "Of animations: first, all, or at most so many frames.")
+    flags.register_validator(
+        "frames",
+        lambda value: value in ("first", "all") or (value.isdecimal() and int(value) > 0),
+        "must be first, all or a number from 1",
+    )
+    flags.DEFINE_integer(
+        "max_bad",
+        None,
+        "So many unreadable files are named and left out; default: 1%, at least 10.",
+        lower_bound=0,
+    )
+    flags.DEFINE_list("skip_kinds", [], "Suffixes of files to pass over: txt,mp4.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes.", lower_bound=1)
     flags.DEFINE_bool("overwrite", False, "Replace dest if it exists.")
     shared.path("data_dir", None, "Where TFDS keeps its data.")
@@ -295,6 +323,10 @@ def _main(_) -> None:
         fit,
         labels=values.labels,
         max_images=values.max_images,
+        frames=values.frames,
+        max_bad=values.max_bad,
+        skip_kinds=[suffix.strip().lower().lstrip(".") for suffix in values.skip_kinds],
+        seed=values.seed,
         workers=values.workers,
         overwrite=values.overwrite,
         data_dir=values.data_dir,

@@ -135,13 +135,16 @@ def open_at_own_size(source: str, *, channels: int, data_dir: str | None = None)
     )
 
 
-def open_store(source: str, data_dir: str | None, progress: bool) -> Store:
-    """Opens a data set as it is, images of any size; `source` as in `open_source`."""
+def open_store(source: str, data_dir: str | None, progress: bool, every: bool = False) -> Store:
+    """Opens a data set as it is, images of any size; `source` as in `open_source`.
+
+    `every`: with all files of a folder or zip, not those alone that training reads.
+    """
     if source == "digits":
         return DigitsStore()
     if source.startswith("tfds:"):
         return TfdsStore(source, data_dir, progress)
-    return open_files(source, data_dir, progress)
+    return open_files(source, data_dir, progress, every)
 
 
 def _check_named(store: NamedStore, size: tuple[int, int], channels: int) -> None:
@@ -160,6 +163,11 @@ def _check_named(store: NamedStore, size: tuple[int, int], channels: int) -> Non
 
 def _check_files(store: FileStore, size: tuple[int, int], channels: int, progress: bool) -> list:
     """Checks every file's header and end; returns what identifies the content."""
+    if store.unread:
+        raise UserError(
+            f"{store.path} holds {len(store.unread)} files of kinds that training does not read "
+            f"({store.unread[0]}, ...): prepare the data with {PREPARE}, or move them away"
+        )
     record = store.record.get("prepared") if isinstance(store, ZipStore) else None
     if record is not None:
         _check_record(store, record)

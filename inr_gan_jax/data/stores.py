@@ -1,22 +1,25 @@
 """Folders and zips of images, as they are: what they hold, not what a model wants of them."""
 
 import abc
+import copy
 import json
 import os
 import threading
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from etils import epath
 from PIL import Image
 
-from inr_gan_jax.data import cloud, images
+from inr_gan_jax.data import anything, cloud, images
 from inr_gan_jax.errors import UserError, nearest
 
+_T = TypeVar("_T")
 _UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -44,17 +47,31 @@ class Store(abc.ABC):
 class FileStore(Store):
     """Image files under one root, sorted by name, perhaps with a `dataset.json`."""
 
-    def __init__(self, path: str, names: Iterable[str]):
+    def __init__(self, path: str, names: Iterable[str], every: bool = False):
+        """`every`: all files that are not hidden, whatever they are; else those named as images."""
         self.path = path
         self.name = os.path.basename(path.rstrip("/"))
-        self.names = sorted(name for name in names if _is_image(name))
+        names = sorted(names)
+        self.names = list(filter(_is_file if every else _is_image, names))
+        self.unread = [] if every else list(filter(_is_unread, names))
         if not self.names:
             kinds = ", ".join(suffix[1:] for suffix in images.SUFFIXES)
             raise UserError(f"{path} holds no images ({kinds}): give the folder or zip that does")
+        self.root = _common_folder(self.names)  # "" or "wrapping/folders/"
+        self._known = frozenset(self.names)
+        # The folder of dataset.json: the store's own, or that which all images lie in.
+        self._record_root = "" if self.has("dataset.json") else self.root
         self.record = self._read_record()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def only(self, indices: Iterable[int]) -> "FileStore":
+        """The same store with these of its files; labels of the others are no fault."""
+        store = copy.copy(self)
+        store.names = [self.names[index] for index in indices]
+        store.root = _common_folder(store.names)
+        return store
 
     def where(self, index: int) -> str:
         return f"{self.path}/{self.names[index]}"
@@ -80,9 +97,16 @@ class FileStore(Store):
 
     def inspect(self, index: int) -> images.Header:
         """Checks a file without decoding it, see `images.inspect`."""
+        return self._opened_by(images.inspect, index)
+
+    def look(self, index: int) -> anything.Found:
+        """What the header of a file says, whatever its format, see `anything.look`."""
+        return self._opened_by(anything.look, index)
+
+    def _opened_by(self, look: Callable[[BinaryIO, str], _T], index: int) -> _T:
         try:
             with self.open(self.names[index]) as file:
-                return images.inspect(file, self.where(index))
+                return look(file, self.where(index))
         except _UNREADABLE as error:
             raise UserError(_unreadable(self.where(index), error)) from error
 
@@ -93,17 +117,17 @@ class FileStore(Store):
         where = f"{self.path}/dataset.json"
         if not isinstance(pairs, list):
             raise UserError(f'{where}: "labels" must be a list of ["name.png", class] or null')
-        known, by_name = set(self.names), {}
+        by_name, root = {}, self._record_root
         for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
                 raise UserError(f'{where}: {json.dumps(pair)} is not of the form ["name.png", 3]')
-            name, label = pair
+            name, label = root + pair[0], pair[1]
             if type(label) is not int or label < 0:
                 raise UserError(
                     f"{where}: the label of {name} is {json.dumps(label)}: "
                     "labels must be whole numbers from 0"
                 )
-            if name not in known:
+            if name not in self._known:
                 raise UserError(
                     f"{where} labels {name}, which is not in {self.path}: "
                     f"add the image or remove its label{nearest(name, self.names[:1000])}"
@@ -120,11 +144,12 @@ class FileStore(Store):
         return labels, int(labels.max()) + 1
 
     def _read_record(self) -> dict[str, Any]:
-        if not self.has("dataset.json"):
+        name = f"{self._record_root}dataset.json"
+        if not self.has(name):
             return {}
-        where = f"{self.path}/dataset.json"
+        where = f"{self.path}/{name}"
         try:
-            with self.open("dataset.json") as file:
+            with self.open(name) as file:
                 record = json.loads(file.read())
         except (*_UNREADABLE, ValueError) as error:
             raise UserError(f"{where} is not valid JSON ({error}): repair or remove it") from error
@@ -136,13 +161,14 @@ class FileStore(Store):
 class FolderStore(FileStore):
     """The image files in a folder and the folders in it."""
 
-    def __init__(self, path: str, root: epath.Path):
+    def __init__(self, path: str, root: epath.Path, every: bool = False):
         """`path` is how the user calls the local folder `root`."""
         self._root = root
-        names = []
-        for folder, _, files in root.walk():
-            names += [(folder / name).relative_to(root).as_posix() for name in files]
-        super().__init__(path, names)
+        try:
+            names = [Path(file).relative_to(root).as_posix() for file in _files_below(root)]
+        except OSError as error:
+            raise UserError(_unreadable(path, error)) from error
+        super().__init__(path, names, every)
 
     def open(self, name: str) -> BinaryIO:
         return (self._root / name).open("rb")
@@ -154,7 +180,7 @@ class FolderStore(FileStore):
 class ZipStore(FileStore):
     """The image files in a zip, which each process opens for itself."""
 
-    def __init__(self, path: str, place: epath.Path):
+    def __init__(self, path: str, place: epath.Path, every: bool = False):
         """`path` is how the user calls the local file `place`."""
         self._place = place
         self._reset()
@@ -168,7 +194,7 @@ class ZipStore(FileStore):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"{path} holds {twice} twice: make it again with each name once")
-        super().__init__(path, names)
+        super().__init__(path, names, every)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -205,10 +231,13 @@ class ZipStore(FileStore):
         return self._opened
 
 
-def open_files(path: str, data_dir: str | None = None, progress: bool = True) -> FileStore:
+def open_files(
+    path: str, data_dir: str | None = None, progress: bool = True, every: bool = False
+) -> FileStore:
     """Opens a folder or a `.zip`; UserError if it is neither, is not there or holds no image.
 
-    What lies in a cloud is copied to a local disk first (see cloud.fetch).
+    `every`: all its files, not those alone that are named as images. What lies in a cloud is copied
+    to a local disk first (see cloud.fetch).
     """
     place = epath.Path(path).expanduser()
     try:
@@ -223,18 +252,54 @@ def open_files(path: str, data_dir: str | None = None, progress: bool = True) ->
         raise UserError(f"{path} is neither a folder nor a .zip: give one of these")
     path = os.fspath(place)
     if "://" in path:
-        place = epath.Path(cloud.fetch(path, _is_data, data_dir, progress))
-    return FolderStore(path, place) if is_folder else ZipStore(path, place)
+        wanted = (lambda name: not _is_hidden(name)) if every else _is_data
+        place = epath.Path(cloud.fetch(path, wanted, data_dir, progress))
+    return (FolderStore if is_folder else ZipStore)(path, place, every)
 
 
 def _is_data(name: str) -> bool:
-    return name == "dataset.json" or _is_image(name)
+    return name.split("/")[-1] == "dataset.json" or _is_image(name)
+
+
+def _is_hidden(name: str) -> bool:
+    """What systems put beside pictures: "__MACOSX/._name.png", ".DS_Store", "Thumbs.db"."""
+    parts = name.split("/")
+    return any(part.startswith((".", "__MACOSX", "@eaDir")) for part in parts) or (
+        parts[-1].lower() in ("thumbs.db", "desktop.ini")
+    )
 
 
 def _is_image(name: str) -> bool:
-    # macOS puts "__MACOSX/._name.png" beside every name.png: not images.
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    return name.lower().endswith(images.SUFFIXES) and not hidden
+    return name.lower().endswith(images.SUFFIXES) and not _is_hidden(name)
+
+
+def _is_unread(name: str) -> bool:
+    return name.lower().endswith(images.OTHERS) and not _is_hidden(name)
+
+
+def _is_file(name: str) -> bool:
+    return name.split("/")[-1] != "dataset.json" and not _is_hidden(name)
+
+
+def _files_below(folder: os.PathLike, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """All files below a folder, through links too, but not in a circle of them."""
+    here = os.path.realpath(folder)
+    if here not in above:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    yield from _files_below(entry.path, (*above, here))
+                else:
+                    yield entry.path
+
+
+def _common_folder(names: list[str]) -> str:
+    """The folders that all names begin with, each with its slash."""
+    first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # they are sorted
+    shared = 0
+    while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+        shared += 1
+    return "".join(f"{part}/" for part in first[:shared])
 
 
 def _unreadable(where: str, error: Exception) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps
+from PIL import Image
 
-from inr_gan_jax.data import images
+from inr_gan_jax.data import anything
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.families import GeneratorConfig
 from inr_gan_jax.render.view import FRAME
@@ -100,7 +100,7 @@ def _read(path: epath.PathLike) -> Image.Image:
         data = epath.Path(path).expanduser().read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    return ImageOps.exif_transpose(images.decode(data, str(path)))
+    return anything.decode(data, str(path))
 
 
 def _cut(size: tuple[int, int], aspect: float, where: str, crop: bool) -> tuple[slice, slice]:

@@ -321,8 +321,8 @@ def test_few_images_are_said_beside_the_number():
     model = tiny_model(classes=10)
     settings = replace(SETTINGS, metrics="fd_pixel50_full")
     evaluator = Evaluator(model, digits(labels=True), settings)
-    few = {name: evaluator._too_few(parse_names(name)[0]) for name in
-           ("fid50k_full", "fid200", "kid500_full", "kid5k_full", "is50", "fd_pixel50_full")}  # fmt: skip
+    names = ("fid50k_full", "fid200", "kid500_full", "kid5k_full", "is50", "fd_pixel50_full")
+    few = {name: evaluator._too_few(parse_names(name)[0]) for name in names}
     assert few["fid50k_full"].startswith(
         "50,000 generated and 1,797 real images for 2,048 features"
     )
