@@ -9,6 +9,7 @@ from inr_gan_jax.config import Config, base, to_plain
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign import checkpoint
 from inr_gan_jax.foreign.published import Published
+from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.train.workdir import RUN_FILE
 
 CONFIG_FILE = "config.py"
@@ -32,7 +33,14 @@ def write_workdir(published: Published, dest: epath.PathLike, *, images: int = 0
         (dest / RUN_FILE).write_text(json.dumps(record))
     except OSError as error:
         raise UserError(f"--dest={dest} cannot be written: {error.strerror or error}") from None
-    checkpoint.save(published, dest, images=images)
+    try:
+        checkpoint.save(published, dest, images=images)
+    except BaseException:  # an interrupt, too: half a workdir is none, and would be in the way
+        for name in (CONFIG_FILE, RUN_FILE):
+            (dest / name).unlink(missing_ok=True)
+        if (dest / FOLDER).exists():
+            (dest / FOLDER).rmtree()
+        raise
 
 
 def config_file(config: Config) -> str:

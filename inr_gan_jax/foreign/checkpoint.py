@@ -22,6 +22,7 @@ from inr_gan_jax.foreign.kinds import open_published, refuse_others
 from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints, locate
+from inr_gan_jax.storage.manifest import MANIFEST
 from inr_gan_jax.storage.paths import cache_root, is_cloud, reached
 
 VERSION = 1  # of what is written into the cache: to be raised where a file converts differently
@@ -74,14 +75,14 @@ def located(
         return locate(path)
     home = _home(cache_dir)
     folder = Path(by_first(lambda: str(_converted(whole, home))))
-    if not (folder / FOLDER).exists():
+    if not _whole(folder):
         folder = _converted(whole, home)
     return locate(folder)
 
 
 def kimg_of(name: str) -> float:
     """Thousands of images that a file's name tells (network-snapshot-012000.pkl), or 0."""
-    found = re.search(r"network-snapshot-(\d{3,})", name)
+    found = re.search(r"network-snapshot-(\d{3,9})(?!\d)", name)
     return float(found[1]) if found else 0.0
 
 
@@ -94,8 +95,9 @@ def _home(cache_dir: epath.PathLike | None) -> Path:
         home.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: `~` in --cache_dir, and no home
         reason = getattr(error, "strerror", None) or error
+        place = cache_dir or "its usual place"
         raise UserError(
-            f"a published file needs a cache folder, and there is none ({reason}): give "
+            f"a published file needs a cache folder, and there is none at {place} ({reason}): give "
             "--cache_dir=DIR, or $INR_GAN_JAX_CACHE"
         ) from None
     return home
@@ -105,15 +107,22 @@ def _converted(path: epath.Path, home: Path) -> Path:
     """The folder of a file's checkpoint, which is made if it is not there."""
     refuse_others(path)
     folder = home / _sha256(path)[:32]
-    if (folder / FOLDER).exists():
+    if _whole(folder):
         return folder
     try:
         with _locked(home / f"{folder.name}.lock", path):
-            if not (folder / FOLDER).exists():
+            if not _whole(folder):
                 _convert(path, folder)
     except OSError as error:
-        raise UserError(f"{home} cannot be written: {error.strerror or error}") from None
+        raise UserError(
+            f"{home} cannot be written ({error.strerror or error}): give another --cache_dir"
+        ) from None
     return folder
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a conversion is there; what a cleaner of caches left of one is not."""
+    return (folder / FOLDER / "0" / MANIFEST).exists()
 
 
 def _convert(path: epath.Path, folder: Path) -> None:
@@ -124,6 +133,7 @@ def _convert(path: epath.Path, folder: Path) -> None:
     try:
         published = open_published(path)
         save(published, started, images=round(1000 * kimg_of(path.name)))
+        shutil.rmtree(folder, ignore_errors=True)
         started.rename(folder)
     finally:
         shutil.rmtree(started, ignore_errors=True)
@@ -140,9 +150,11 @@ def _locked(place: Path, path: epath.Path):
         except BlockingIOError:
             print(f"{path}: another process converts it; waiting ...", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    with contextlib.suppress(OSError):
-        os.unlink(place)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(place)
 
 
 def _sha256(path: epath.Path) -> str:
@@ -156,6 +168,7 @@ def _sha256(path: epath.Path) -> str:
                     part = span.part(start, min(spans.CHUNK, len(span) - start)).bytes()
                     digest.update(part)
                     bar.update(len(part))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: it became shorter
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {reason}") from None
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.networks import Networks, networks_of
 
 MARKS = ("lff.ffm.conv.weight", "emb.input")
+_MOST_LEVELS, _MOST_Z = 12, 1 << 16  # 16,384 pixels a side
 MEAN_OF = 10_000  # latents, of which the mean w is estimated: the files hold none
 _KERNEL = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64  # of D's blurs
 
@@ -33,6 +34,7 @@ def convert(generator: dict, g: dict | None = None, d: dict | None = None) -> Pu
     config, notes = base(family, **model), []
     config.data.source, config.train.ema_rampup = "unknown", 0.0
     if (g is None) != (d is None):
+        notes.append("g and d are there one without the other: training cannot go on from them")
         g = d = None
     if d is not None:
         try:
@@ -69,12 +71,16 @@ def convert(generator: dict, g: dict | None = None, d: dict | None = None) -> Pu
 
 
 def _mean_w(networks: Networks, g: dict) -> np.ndarray:
-    z = np.random.RandomState(0).randn(MEAN_OF, networks.generator_config.z_dim)
+    random, z_dim = np.random.RandomState(0), networks.generator_config.z_dim
 
+    @jax.jit
     def mean(params, z):
         return jnp.mean(networks.generator(params, {}).mapping(z), axis=0)
 
-    return np.asarray(jax.jit(mean)(g, z.astype(np.float32)))
+    total = 0.0
+    for _ in range(MEAN_OF // 1000):  # by parts: a file may have a large z
+        total = total + np.asarray(mean(g, random.randn(1000, z_dim).astype(np.float32)))
+    return total / (MEAN_OF // 1000)
 
 
 def _paths(template: dict) -> list[tuple[str, ...]]:
@@ -84,7 +90,8 @@ def _paths(template: dict) -> list[tuple[str, ...]]:
 
 def _filled(arrays: dict, template: dict, by_path: dict, network: str) -> dict:
     """Our arrays; UserError for one that is missing, of another shape, or that nothing uses."""
-    left = {name for name in arrays if not name.endswith(".kernel")} - set(by_path.values())
+    blurs = {name for name in arrays if network == "d" and name.endswith(".kernel")}
+    left = arrays.keys() - blurs - set(by_path.values())
     if left:
         raise UserError(f"{network} has an array {min(left)} that CIPS has not")
 
@@ -115,6 +122,8 @@ def generator_fields(arrays: dict) -> tuple[str, dict[str, Any]]:
     widths = []
     while (name := last.format(len(widths) * step + 1)) in arrays:
         widths.append(_shape(arrays, name, 5)[1])
+        if len(widths) > _MOST_LEVELS:
+            raise UserError(f"it has more than {_MOST_LEVELS} levels")
     if not widths:
         raise UserError("it has no layers after the first")
     size = 2 ** (len(widths) + 1)
@@ -125,14 +134,17 @@ def generator_fields(arrays: dict) -> tuple[str, dict[str, Any]]:
     layers = 0
     while f"style.{layers + 1}.weight" in arrays:
         layers += 1
-    if not layers:
-        raise UserError("it has no mapping network")
+    if not 0 < layers <= 100:
+        raise UserError("it has no mapping network of 1 to 100 layers")
+    z_dim = _shape(arrays, "style.1.weight", 2)[1]
+    if z_dim > _MOST_Z:
+        raise UserError(f"its latents have {z_dim:,} dimensions, more than {_MOST_Z:,}")
     rgb = "to_rgb_last.bias" if residual else "to_rgbs.0.bias"
     fields = {
         "height": size,
         "width": size,
         "channels": _shape(arrays, rgb, 4)[1],
-        "z_dim": _shape(arrays, "style.1.weight", 2)[1],
+        "z_dim": z_dim,
         "w_dim": _shape(arrays, f"style.{layers}.weight", 2)[0],
         "mapping_layers": layers,
         "channels_at": tuple(
@@ -171,7 +183,9 @@ def discriminator_fields(arrays: dict, size: int) -> dict[str, Any]:
     if widths != expected:
         raise UserError(f"D's widths {widths} follow no rule that is known here")
     for name, kernel in arrays.items():
-        if name.endswith(".kernel") and not np.allclose(np.asarray(kernel), _KERNEL, atol=1e-6):
+        if name.endswith(".kernel") and (
+            kernel.shape != _KERNEL.shape or not np.allclose(np.asarray(kernel), _KERNEL, atol=1e-6)
+        ):
             raise UserError(f"{name} is not [1, 3, 3, 1]")
     return fields
 
@@ -238,5 +252,5 @@ def discriminator_name(path: tuple[str, ...], size: int) -> str:
 def _shape(arrays: dict, name: str, ndim: int) -> tuple[int, ...]:
     shape = getattr(arrays.get(name), "shape", None)
     if shape is None or len(shape) != ndim or not all(shape):
-        raise UserError(f"it has no array {name} of {ndim} dimensions")
+        raise UserError(f"it has no array {name} of {ndim} dimensions, none of them 0")
     return tuple(shape)

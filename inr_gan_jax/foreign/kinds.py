@@ -1,5 +1,7 @@
 """What a file is, told before what is wrong with it."""
 
+import re
+import string
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ _BEGINNINGS = {
     b"\x1f\x8b": "compressed by gzip: unpack it first (gunzip)",
     b"BZh": "compressed by bzip2: unpack it first (bunzip2)",
     b"\xfd7zXZ": "compressed by xz: unpack it first (unxz)",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it first (unzstd)",
     b"7z\xbc\xaf": "a 7z archive: unpack it first",
     b"Rar!": "a RAR archive: unpack it first",
     b"\x89PNG": "a picture (PNG), no checkpoint",
@@ -25,6 +28,7 @@ _BEGINNINGS = {
     b"\x89HDF": f"an HDF5 file, of Keras perhaps: {CONVERTED}",
     b"%PDF": "a PDF, no checkpoint",
 }
+_PLAIN = frozenset(string.printable.encode())
 
 
 def open_published(path: epath.PathLike) -> Published:
@@ -40,7 +44,9 @@ def open_published(path: epath.PathLike) -> Published:
                 return _convert(content)
             except (UserError, *DAMAGE) as error:
                 reason = " ".join((str(error) or type(error).__name__).split())
-                raise UserError(f"{path}: {reason}") from None
+                if not isinstance(error, UserError):
+                    reason = f"it does not hold what such files hold ({reason})"
+                raise UserError(f"{path}: {printable(reason, 400)}") from None
     except Refused as error:
         if error.name.startswith("dnnlib.tflib."):
             raise UserError(
@@ -57,12 +63,13 @@ def refuse_others(path: epath.Path) -> None:
             file = span.open()
             head = file.read(512)
             names = _names(file) if head.startswith(b"PK\x03\x04") else []
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: it is shorter than its size
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {reason}") from None
     if not head:
         raise UserError(f"{path} is empty: the download failed")
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
         raise UserError(
             f"{path} is a web page, saved in place of the file: follow its download link"
         )
@@ -71,13 +78,16 @@ def refuse_others(path: epath.Path) -> None:
             raise UserError(f"{path} is {what}")
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
         raise UserError(
-            f"{path} is a safetensors file of another program, without the network's code: "
-            f"{CONVERTED}"
+            f"{path} is a safetensors file, arrays without the network's description: {CONVERTED}"
         )
-    if any("/code/" in f"/{name}" for name in names):
+    if len(text) > 8 and all(byte in _PLAIN for byte in text):
+        raise UserError(f"{path} is a text file, no checkpoint: {CONVERTED}")
+    if any(re.match(r"[^/]+/code/", name) for name in names):
         raise UserError(
             f"{path} is a TorchScript archive, a program: {CONVERTED}, which hold arrays"
         )
+    if names and all(name.endswith(".npy") for name in names):
+        raise UserError(f"{path} is a NumPy archive (.npz), arrays alone: {CONVERTED}")
     if names and not any(name.endswith("data.pkl") for name in names):
         raise UserError(f"{path} is a zip archive, no checkpoint: unpack it first")
 
@@ -101,11 +111,13 @@ def _convert(content: Any) -> Published:
         if content.get("G_ema") is None:
             raise UserError("it has no network 'G_ema', the averaged generator")
         return released.convert(content)
-    if cips.is_generator(content):
-        return cips.convert(content)
-    if cips.is_generator(content.get("g_ema")):
-        parts = (content.get(name) for name in ("g", "d"))
-        return cips.convert(content["g_ema"], *(p if isinstance(p, dict) else None for p in parts))
+    for states in ({"g_ema": content}, content):
+        if cips.is_generator(states.get("g_ema")):
+            parts = (states.get(name) for name in ("g_ema", "g", "d"))
+            try:
+                return cips.convert(*(part if isinstance(part, dict) else None for part in parts))
+            except UserError as error:
+                raise UserError(f"a checkpoint of CIPS, but {error}") from None
     inner = content.get("g_ema", content.get("state_dict", content))
     names = set(inner) if isinstance(inner, dict) else set()
     if {"convs.0.conv.weight", "style.1.weight"} <= names:

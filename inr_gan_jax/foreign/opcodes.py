@@ -41,6 +41,9 @@ class Inert:
     args: tuple = ()
     state: Any = None
 
+    def __repr__(self) -> str:  # what a file nests can be endless
+        return f"<{self.name}>"
+
 
 class Machine:
     """Follows one pickle.

@@ -1,6 +1,7 @@
 """What pickles wrap (configurations, NumPy arrays) -> plain values."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from inr_gan_jax.foreign import tensors
@@ -10,7 +11,9 @@ from inr_gan_jax.foreign.opcodes import Inert
 class Plain:
     """Turns what pickles wrap (configurations, numpy arrays) into plain values, each once."""
 
-    def __init__(self):
+    def __init__(self, spend: Callable[[int], None]):
+        """`spend` counts the bytes of arrays, and raises where a file uses its own too often."""
+        self._spend = spend
         self._done: dict[int, Any] = {}
 
     def convert(self, value: Any) -> Any:
@@ -33,6 +36,7 @@ class Plain:
             done[here] = tuple(map(self.convert, value))
         elif value.name == "numpy.ndarray":
             done[here] = tensors.array(value.state)
+            self._spend(done[here].nbytes)
         elif value.name.startswith("omegaconf.") and isinstance(value.state, dict):
             content = value.state.get("_content", value.state.get("_val"))
             done[here] = self.convert(_resolved(value, content))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.errors import UserError
 
 NUMPY = "numpy"  # RandomState(seed).randn(1, z_dim)
 
@@ -39,8 +40,14 @@ class Published:
 
 
 def own(array: np.ndarray) -> jax.Array:
-    """An array of ours in float32, which a CPU takes over without a copy."""
-    array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    """An array of ours in float32, which a CPU takes over without a copy.
+
+    Raises UserError for what is no number.
+    """
+    with np.errstate(over="ignore"):  # said below
+        array = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    if not np.isfinite(array).all():
+        raise UserError("an array holds numbers that are infinite or none (NaN)")
     if array.flags.writeable and array.ctypes.data % 64 == 0 and array.size:
         return jnp.from_dlpack(array)
     return jnp.asarray(array)

@@ -4,6 +4,7 @@ The file's own constructor arguments decide everything; what they ask for and ou
 cannot say is an error, never a guess. Arrays that nothing would use are an error too.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,12 @@ from inr_gan_jax.config import Config, base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign.opcodes import Inert
 from inr_gan_jax.foreign.published import Published, own
-from inr_gan_jax.foreign.settings import ada_fields, discriminator_fields, generator_fields
+from inr_gan_jax.foreign.settings import (
+    ada_fields,
+    discriminator_fields,
+    generator_fields,
+    require_plain,
+)
 from inr_gan_jax.foreign.unpickle import state_dict
 from inr_gan_jax.foreign.weights import from_published, unused
 from inr_gan_jax.models.networks import networks_of
@@ -36,12 +42,15 @@ def convert(content: dict) -> Published:
         if not is_network(content[name]):
             raise UserError(f"no released checkpoint: its {name!r} is no network")
     complete = len(there) == len(NETWORKS)
+    alone = ()
     if not complete:
+        alone = tuple(f"{name} is left out: training needs G, D and G_ema" for name in there[:-1])
         there = ["G_ema"]
     state = content["G_ema"].state.get("_init_kwargs")
     system = "INR-GAN's code" if isinstance(state, dict) and "cfg" in state else "StyleGAN2-ADA"
     try:
-        return _converted(content, there, complete, system)
+        published = _converted(content, there, complete, system)
+        return dataclasses.replace(published, notes=(*published.notes, *alone))
     except UserError as error:
         named = f"a checkpoint of {system}, but "
         raise UserError(str(error) if "checkpoint" in str(error) else f"{named}{error}") from None
@@ -63,9 +72,10 @@ def _converted(content: dict, there: list[str], complete: bool, system: str) -> 
             left = unused(left, part, network=network)
         if left:
             raise UserError(f"{name} has an array {left[0]} that {config.model.family} has not")
-    w_avg = np.asarray(arrays["G_ema"].get("mapping.w_avg"), np.float32)
+    w_avg = np.asarray(arrays["G_ema"].get("mapping.w_avg"))
     if w_avg.shape != (config.model.w_dim,):
         raise UserError(f"G_ema has no mapping.w_avg of {config.model.w_dim} numbers")
+    w_avg = np.asarray(own(w_avg))
 
     def filled(name: str, template: dict, network: str = "generator") -> dict:
         return from_published(arrays[name], template, network=network, of=own)
@@ -95,6 +105,7 @@ def _config(content: dict, there: list[str]) -> tuple[Config, tuple[str, ...]]:
         arguments[name] = state.get("_init_kwargs")
         if not isinstance(arguments[name], dict) or state.get("_init_args"):
             raise UserError(f"{name} does not keep its constructor's arguments by name")
+        require_plain(arguments[name])
     if arguments.get("G", arguments["G_ema"]) != arguments["G_ema"]:
         raise UserError("G and G_ema were made with different arguments")
     fields = generator_fields if "cfg" in arguments["G_ema"] else ada_fields

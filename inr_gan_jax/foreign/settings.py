@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.unpickle import printable
 from inr_gan_jax.models.fourier import Embedding
 
 _MODULATION = {"demod": "fmm_demod", "tanh": "fmm_tanh", "sigmoid": "fmm_sigmoid"}
@@ -23,6 +24,7 @@ _DISTRIBUTIONS = {"randn": "normal", "rand": "uniform"}
 # Precision and memory layout: they do not change what a network computes.
 _HARMLESS = ("num_fp16_res", "fp32", "channels_last", "use_full_cache", "fmaps", "freeze_layers",
              "fused_modconv_default", "mapping_net_n_layers")  # fmt: skip
+_MOST_SETTINGS, _MOST_LAYERS = 100_000, 100
 _SHAPE = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 _SECTIONS = ("mapping_kwargs", "synthesis_kwargs")
 _SYNTHESIS = {"channel_base", "channel_max", "conv_clamp"}
@@ -83,7 +85,7 @@ def _shape(arguments: dict, synthesis: dict) -> dict[str, Any]:
         "channels": _number(arguments, "img_channels"),
         "z_dim": _number(arguments, "z_dim"),
         "w_dim": _number(arguments, "w_dim"),
-        "mapping_layers": _number(mapping, "num_layers", 8),
+        "mapping_layers": _number(mapping, "num_layers", 8, _MOST_LAYERS),
         "channel_base": _number(synthesis, "channel_base", 32768),
         "channel_max": _number(synthesis, "channel_max", 512),
     }
@@ -121,7 +123,7 @@ def discriminator_fields(
         "channel_base": _number(arguments, "channel_base", 32768),
         "channel_max": _number(arguments, "channel_max", 512),
         "group": _number(epilogue, "mbstd_group_size", 4),
-        "mapping_layers": _number(mapping, "num_layers", 8),
+        "mapping_layers": _number(mapping, "num_layers", 8, _MOST_LAYERS),
     }
     if fields["architecture"] not in ("resnet", "skip", "orig"):
         raise UserError(f"D.architecture = {fields['architecture']!r} is not resnet, skip or orig")
@@ -177,7 +179,7 @@ def _by_resolution(cfg: dict, start: int, final: int) -> dict[str, Any]:
 def _extra_layers(cfg: dict, start: int, final: int, embeddings=None) -> dict[str, Any]:
     counts = {str(k): v for k, v in _section(cfg, "num_extra_convs", cfg).items()}
     running = [2**k for k in range(final.bit_length()) if start <= 2**k <= final]
-    extra = {r: _number(counts, str(r), 0) for r in running}
+    extra = {r: _number(counts, str(r), 0, _MOST_LAYERS) for r in running}
     # The released switch-over, then any other; below the smallest and above the largest included.
     for fine_from in (128, *running, 2 * final):
         halves = [[r for r in running if (r >= fine_from) == fine] for fine in (False, True)]
@@ -265,11 +267,27 @@ def _referred(value: Any, root: dict) -> Any:
     return value
 
 
-def _number(values: dict, key: str, default: int | None = None) -> int:
+def _number(values: dict, key: str, default: int | None = None, most: int = 1 << 40) -> int:
     value = values.get(key, default)
     if type(value) is not int or value < 0:
         raise UserError(f"{key} = {value!r} is no natural number")
+    if value > most:
+        raise UserError(f"{key} = {value!r} is more than {most}")
     return value
+
+
+def require_plain(value: Any) -> None:
+    """UserError for settings that, written out, are endless: a file can nest its parts in parts."""
+    left, waiting = _MOST_SETTINGS, [value]
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise UserError("its settings are endless")
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
 
 
 def _refuse(section: dict, taken: set[str], where: str) -> None:
@@ -291,4 +309,5 @@ def _clamped(section: dict, name: str) -> tuple[str, ...]:
 def _unknown(cfg: dict) -> tuple[str, ...]:
     known = {"upsampling_mode", "use_noise", "num_extra_convs", "input", "coords", "fmm"}
     names = sorted(str(key) for key in cfg if key not in known and key not in _HARMLESS)
-    return (f"ignored settings of the released code: {', '.join(names)}",) if names else ()
+    shown = printable(", ".join(names))
+    return (f"ignored settings of the released code: {shown}",) if names else ()

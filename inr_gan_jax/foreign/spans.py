@@ -1,6 +1,7 @@
 """Bytes of a file that are not read yet: where they lie, and how they are read when wanted."""
 
 import contextlib
+import errno
 import io
 import os
 import tempfile
@@ -113,5 +114,7 @@ def opened(path: epath.PathLike) -> Iterator[Span]:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             local = str(Path(folder) / path.name)
             path.copy(local)
+        if Path(local).exists() and not Path(local).is_file():  # a pipe would wait for ever
+            raise OSError(errno.EINVAL, "it is no ordinary file")
         file = stack.enter_context(open(local, "rb"))
         yield Span(file.fileno(), 0, os.fstat(file.fileno()).st_size)

@@ -96,6 +96,9 @@ class Tensor:
         """The number of elements."""
         return math.prod(self.shape)
 
+    def __repr__(self) -> str:
+        return f"<an array {list(self.shape)}>"
+
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if not self.size:
             array = np.zeros(self.shape, self.dtype)

@@ -33,6 +33,7 @@ _INERT = frozenset(
         *(f"omegaconf.nodes.{name}" for name in _LEAVES),
         "omegaconf.base.ContainerMetadata",
         "omegaconf.base.Metadata",
+        "argparse.Namespace",
         "omegaconf.dictconfig.DictConfig",
         "omegaconf.listconfig.ListConfig",
         *(f"typing.{name}" for name in ("Any", "Dict", "List", "Optional", "Tuple", "Union")),
@@ -72,7 +73,8 @@ def opened(path: epath.PathLike) -> Iterator[Any]:
     path = epath.Path(path)
     try:
         with spans.opened(path) as span:
-            yield Plain().convert(_Reader(len(span)).load(span))
+            reader = _Reader(len(span))
+            yield Plain(reader.spend).convert(reader.load(span))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except RefusedError as error:
@@ -135,7 +137,8 @@ def state_dict(network: Inert) -> dict[str, Tensor]:
     def collect(module: Any, prefix: str) -> None:
         state = module.state if isinstance(module, Inert) else None
         if not isinstance(state, dict) or id(module) in seen:
-            raise ValueError(f"{printable(prefix) or 'it'} is no network")
+            what = "is no network" if id(module) not in seen else "stands in two places"
+            raise ValueError(f"{printable(prefix.removesuffix('.')) or 'it'} {what}")
         seen.add(id(module))
         for kind in ("_parameters", "_buffers"):
             for name, value in state.get(kind, {}).items():
@@ -161,8 +164,8 @@ class _Reader:
             "dnnlib.EasyDict": dict,
             "dnnlib.util.EasyDict": dict,
             "builtins.set": lambda items=(): set(map(str, items)),
-            "_codecs.encode": _encode,
-            "torch.Size": lambda items=(): tuple(items),
+            "_codecs.encode": self._encode,
+            "torch.Size": _size,
             "torch._utils._rebuild_tensor": tensors.tensor,
             "torch._utils._rebuild_tensor_v2": tensors.tensor,
             "torch._utils._rebuild_parameter": tensors.parameter,
@@ -186,7 +189,7 @@ class _Reader:
     def _follow(self, file: SpanFile, persistent=None) -> Any:
         return Machine(self._calls, _INERT, persistent).run(file)
 
-    def _spend(self, size: int) -> None:
+    def spend(self, size: int) -> None:
         """Counts bytes that become storages: a file that uses its own bytes twice is no file."""
         self._budget -= size
         if self._budget < 0:
@@ -198,12 +201,19 @@ class _Reader:
             data = Span(data, 0, len(data))
         if not isinstance(data, Span) or self._depth >= _NESTING:
             raise ValueError("a storage is no byte string")
-        self._spend(len(data))
+        self.spend(len(data))
         self._depth += 1
         try:
             return self.load(data)
         finally:
             self._depth -= 1
+
+    def _encode(self, text: Any, encoding: Any) -> bytes:
+        """Byte strings in pickles of protocol 2."""
+        if not isinstance(text, str) or encoding != "latin1":
+            raise ValueError("a byte string is not in latin1")
+        self.spend(len(text))
+        return text.encode("latin1")
 
     def _legacy(self, file: SpanFile) -> Any:
         """After the magic number: version, system, object, keys, then the storages' bytes."""
@@ -243,17 +253,17 @@ class _Reader:
         file = data.open()
         with zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
-            root = next((n for n in names if re.fullmatch(r"[^/]*/data\.pkl", n)), None)
-            if root is None:
-                raise ValueError("the archive has no data.pkl")
-            root = root.removesuffix("data.pkl")
+            roots = [name for name in names if re.fullmatch(r"[^/]*/data\.pkl", name)]
+            if len(roots) != 1:
+                raise ValueError(f"the archive has {'more than one' if roots else 'no'} data.pkl")
+            root = roots[0].removesuffix("data.pkl")
 
             def member(name: str) -> tuple[Span, int]:
                 """Where a file's bytes lie, and their CRC-32."""
                 info = archive.getinfo(root + name)
                 if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                     raise ValueError("the archive is compressed or encrypted")
-                self._spend(info.file_size)
+                self.spend(info.file_size)
                 file.seek(info.header_offset)
                 header = struct.unpack(_ZIP_HEADER, file.read(struct.calcsize(_ZIP_HEADER)))
                 if header[0] != b"PK\x03\x04":
@@ -295,14 +305,13 @@ def _persistent_object(meta: Any) -> Inert:
     return Inert(meta["class_name"], (), meta["state"])
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
-    """Byte strings in pickles of protocol 2."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError("a byte string is not in latin1")
-    return text.encode("latin1")
+def _size(items: Any = ()) -> tuple:
+    if not isinstance(items, (list, tuple)) or len(items) > 32:
+        raise ValueError("a tensor's size is none")
+    return tuple(items)
 
 
-def printable(text: str) -> str:
-    """What a file says of itself, as a line can show it."""
-    line = "".join(c if c.isprintable() else "?" for c in text)
-    return line if len(line) <= 200 else f"{line[:200]}..."
+def printable(text: str, most: int = 200) -> str:
+    """What a file says of itself, as a line of at most so many characters can show it."""
+    line = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
+    return line if len(line) <= most else f"{line[:most]}..."
