@@ -12,17 +12,13 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
 import io
-import json
 import multiprocessing
 import os
 import shutil
 import sys
-import zipfile
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator
 from concurrent.futures.process import BrokenProcessPool
-from typing import BinaryIO
 
 import PIL
 from absl import flags
@@ -31,19 +27,16 @@ from tqdm import tqdm
 
 from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
-from inr_gan_jax.data import anything, images
+from inr_gan_jax.data import anything, archive, images
 from inr_gan_jax.data.fit import CROPS, Fit
+from inr_gan_jax.data.labels import gaps, relabelled, require_few
 from inr_gan_jax.data.sources import open_store
 from inr_gan_jax.data.stores import FileStore, Store
 from inr_gan_jax.data.survey import Bad, Survey, draw
-from inr_gan_jax.data.workers import end_with_parent
+from inr_gan_jax.data.workers import end_with_parent, uninterrupted
 from inr_gan_jax.errors import UserError
 
 LABELS = ("auto", "none", "folders")
-
-# Decoding is what limits reading, and of BMP it is a copy; but Pillow reads no alpha from it.
-_FORMATS = {1: "bmp", 3: "bmp", 4: "png"}
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # The earliest time that a zip can state.
 
 
 def prepare(
@@ -56,6 +49,7 @@ def prepare(
     frames: str = "first",
     max_bad: int | None = None,
     skip_kinds: Collection[str] = (),
+    relabel: bool = False,
     seed: int = 0,
     workers: int = 1,
     overwrite: bool = False,
@@ -74,6 +68,7 @@ def prepare(
       frames: of animations, the `first`, `all`, or at most so many, evenly spaced.
       max_bad: so many files that are no readable images are named and left out; by default 1%, at
         least 10.
+      relabel: whether the source's labels are numbered anew, from 0 without gaps.
       skip_kinds: suffixes ("txt") of files to pass over.
 
     Raises:
@@ -90,7 +85,8 @@ def prepare(
         bad, entries = Bad(len(store), max_bad), [(index, 0) for index in range(len(store))]
         strict = fit.channels is None
         fit = dataclasses.replace(fit, channels=fit.channels or _channels_of_first(store))
-    classes, names = _classes(store, labels)
+    classes, names, line = _classes(store, labels, relabel)
+    _say([line] if line else [], progress)
     classes = classes and [classes[index] for index, _ in entries]
     drawn = draw(classes, len(entries), max_images, seed)
     entries = [entries[number] for number in drawn]
@@ -112,7 +108,7 @@ def prepare(
     try:
         with contextlib.closing(files), partial.open("wb") as file:
             bar = tqdm(files, f"writing {target.name}", len(entries), disable=not progress)
-            _write(file, bar, bad, classes, names, record)
+            archive.write(file, bar, bad, classes, names, record)
         partial.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {dest}: {error}") from error
@@ -140,35 +136,6 @@ def _require_room(target: epath.Path, size: int, progress: bool) -> None:
             )
 
 
-def _write(
-    file: BinaryIO,
-    files: Iterable[bytes | UserError],
-    bad: Bad,
-    classes: list[int] | None,
-    class_names: list[str] | None,
-    record: dict,
-) -> None:
-    """Writes the zip, and the count and hash of its images into the record."""
-    pairs, digests, suffix = [], hashlib.sha256(), _FORMATS[record["channels"]]
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for number, data in enumerate(files):
-            if isinstance(data, UserError):
-                bad.add(str(data))
-                continue
-            index = len(pairs)
-            name = f"{index // 1000:05d}/img{index:08d}.{suffix}"
-            pairs.append([name, None if classes is None else classes[number]])
-            digests.update(hashlib.sha256(data).digest())
-            _add(archive, name, data)
-        if not pairs:
-            raise UserError(f"{record['source']} holds no readable images: {bad.reasons[0]}")
-        record["count"], record["sha256"] = len(pairs), digests.hexdigest()
-        about = {"labels": None if classes is None else pairs, "prepared": record}
-        if class_names is not None:
-            about["classes"] = class_names
-        _add(archive, "dataset.json", json.dumps(about).encode())
-
-
 class _Encode:
     """Number -> the bytes of its file, or why there are none. Picklable, for worker processes."""
 
@@ -192,7 +159,7 @@ class _Encode:
                 f"{images.MODES[self._fit.channels]}: choose with --channels=1, 3 or 4"
             )
         buffer = io.BytesIO()
-        self._fit(image, where).save(buffer, _FORMATS[self._fit.channels], compress_level=0)
+        self._fit(image, where).save(buffer, archive.FORMATS[self._fit.channels], compress_level=0)
         return buffer.getvalue()
 
 
@@ -210,7 +177,8 @@ def _in_order(encode: _Encode, count: int, workers: int) -> Generator[bytes, Non
     ahead = collections.deque()
     try:
         for index in range(count):
-            ahead.append(pool.submit(_encode_in_worker, index))
+            with uninterrupted():
+                ahead.append(pool.submit(_encode_in_worker, index))
             if len(ahead) >= 4 * workers:
                 yield ahead.popleft().result()
         while ahead:
@@ -252,8 +220,10 @@ def _channels_of_first(store: Store) -> int:
     raise UserError(f"{store.where(0)} is {mode}: choose with --channels=1, 3 or 4")
 
 
-def _classes(store: Store, labels: str) -> tuple[list[int] | None, list[str] | None]:
-    """The class of each image, and the names of the classes where they are known."""
+def _classes(
+    store: Store, labels: str, relabel: bool
+) -> tuple[list[int] | None, list[str] | None, str]:
+    """The class of each image, the names of the classes where they are known, a line about them."""
     if labels == "folders":
         if not isinstance(store, FileStore):
             raise UserError(f"{store.name} has no folders: use --labels=auto")
@@ -267,17 +237,17 @@ def _classes(store: Store, labels: str) -> tuple[list[int] | None, list[str] | N
         folders = [name.split("/")[0] for name in below]
         names = sorted(set(folders))
         numbers = {folder: number for number, folder in enumerate(names)}
-        return [numbers[folder] for folder in folders], names
+        return [numbers[folder] for folder in folders], names, ""
     found = store.labels() if labels == "auto" else None
     if found is None:
-        return None, None
-    return found[0].tolist(), store.record.get("classes") if isinstance(store, FileStore) else None
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    entry = zipfile.ZipInfo(name, _EPOCH)
-    entry.create_system, entry.external_attr = 3, 0o644 << 16  # The same on every system.
-    archive.writestr(entry, data)
+        return None, None, ""
+    numbers, count = found
+    if relabel:
+        numbers, names = relabelled(numbers)
+        return numbers.tolist(), names, ""
+    require_few(numbers, store.name)
+    names = store.record.get("classes") if isinstance(store, FileStore) else None
+    return numbers.tolist(), names, gaps(numbers, count)
 
 
 def _define_flags() -> None:
@@ -293,6 +263,7 @@ def _define_flags() -> None:
     )
     flags.DEFINE_enum("labels", "auto", LABELS, "Keep those of the source, drop, or make them.")
     flags.DEFINE_integer("max_images", None, "Draw so many, evenly of all classes.", lower_bound=1)
+    flags.DEFINE_bool("relabel", False, "Number the source's labels anew, from 0 without gaps.")
     flags.DEFINE_integer("seed", 0, "Which images max_images draws.", lower_bound=0)
     flags.DEFINE_string("frames", "first", "Of animations: first, all, or at most so many frames.")
     flags.register_validator(
@@ -326,6 +297,7 @@ def _main(_) -> None:
         frames=values.frames,
         max_bad=values.max_bad,
         skip_kinds=[suffix.strip().lower().lstrip(".") for suffix in values.skip_kinds],
+        relabel=values.relabel,
         seed=values.seed,
         workers=values.workers,
         overwrite=values.overwrite,

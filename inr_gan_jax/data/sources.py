@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from inr_gan_jax.data import images
+from inr_gan_jax.data.labels import gaps, require_few
 from inr_gan_jax.data.named import DigitsStore, NamedStore, TfdsStore
 from inr_gan_jax.data.stores import FileStore, Store, ZipStore, open_files
 from inr_gan_jax.errors import UserError
@@ -113,6 +115,10 @@ def open_source(
             f"add a dataset.json with labels ({PREPARE} --labels=folders makes one), "
             "or train without classes"
         )
+    if classes is not None:
+        require_few(classes[0], source)
+        if progress and (line := gaps(*classes)):
+            tqdm.write(f"{source}: {line}", file=sys.stderr)
     return Source(
         store, height=height, width=width, channels=channels, labels=classes, identity=identity
     )

@@ -16,8 +16,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from inr_gan_jax.data import anything, cloud, images
-from inr_gan_jax.errors import UserError, nearest
+from inr_gan_jax.data import anything, cloud, images, labels
+from inr_gan_jax.errors import UserError
 
 _T = TypeVar("_T")
 _UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -114,34 +114,7 @@ class FileStore(Store):
         pairs = self.record.get("labels")
         if pairs is None:
             return None
-        where = f"{self.path}/dataset.json"
-        if not isinstance(pairs, list):
-            raise UserError(f'{where}: "labels" must be a list of ["name.png", class] or null')
-        by_name, root = {}, self._record_root
-        for pair in pairs:
-            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise UserError(f'{where}: {json.dumps(pair)} is not of the form ["name.png", 3]')
-            name, label = root + pair[0], pair[1]
-            if type(label) is not int or label < 0:
-                raise UserError(
-                    f"{where}: the label of {name} is {json.dumps(label)}: "
-                    "labels must be whole numbers from 0"
-                )
-            if name not in self._known:
-                raise UserError(
-                    f"{where} labels {name}, which is not in {self.path}: "
-                    f"add the image or remove its label{nearest(name, self.names[:1000])}"
-                )
-            if by_name.setdefault(name, label) != label:
-                raise UserError(f"{where} labels {name} twice, differently: keep one label")
-        missing = [name for name in self.names if name not in by_name]
-        if missing:
-            raise UserError(
-                f"{where} has no label for {missing[0]} ({len(missing)} of {len(self)} images "
-                "have none): label every image"
-            )
-        labels = np.asarray([by_name[name] for name in self.names], np.int64)
-        return labels, int(labels.max()) + 1
+        return labels.read(pairs, self.names, self._known, self._record_root, self.path)
 
     def _read_record(self) -> dict[str, Any]:
         name = f"{self._record_root}dataset.json"
@@ -150,7 +123,7 @@ class FileStore(Store):
         where = f"{self.path}/{name}"
         try:
             with self.open(name) as file:
-                record = json.loads(file.read())
+                record = json.loads(file.read().decode("utf-8-sig"))
         except (*_UNREADABLE, ValueError) as error:
             raise UserError(f"{where} is not valid JSON ({error}): repair or remove it") from error
         if not isinstance(record, dict):
@@ -190,7 +163,10 @@ class ZipStore(FileStore):
             raise UserError(
                 f"{path} is not a readable zip ({error}): copy or make it again"
             ) from error
-        names = [entry.filename for entry in entries if not entry.is_dir()]
+        # A program of Windows may write backslashes.
+        written = [entry.filename for entry in entries if not entry.is_dir()]
+        names = [name.replace("\\", "/") for name in written]
+        self._entries = dict(zip(names, written, strict=True))
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"{path} holds {twice} twice: make it again with each name once")
@@ -207,14 +183,14 @@ class ZipStore(FileStore):
         self._reset()
 
     def open(self, name: str) -> BinaryIO:
-        return self._archive().open(name)
+        return self._archive().open(self._entries[name])
 
     def has(self, name: str) -> bool:
-        return name in self._archive().NameToInfo
+        return name in self._entries
 
     def checksums(self) -> list[tuple[str, int, int]]:
         """(name, size, CRC) of each image, from the directory of the zip alone."""
-        entries = map(self._archive().getinfo, self.names)
+        entries = (self._archive().getinfo(self._entries[name]) for name in self.names)
         return [(entry.filename, entry.file_size, entry.CRC) for entry in entries]
 
     def _reset(self) -> None:

@@ -1,9 +1,24 @@
 """What worker processes need that neither grain nor concurrent.futures gives them."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Processes started within never get an interrupt from the keyboard, from their birth on.
+
+    One that died of it while it started would leave its pool waiting.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent(*_) -> None:
