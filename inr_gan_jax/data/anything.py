@@ -32,6 +32,7 @@ class Found:
     alpha: bool
     deep: bool  # more than 8 bits a channel
     frames: int  # 1, or those of an animation
+    bytes: int
 
 
 def look(file: BinaryIO, where: str) -> Found:
@@ -48,6 +49,7 @@ def look(file: BinaryIO, where: str) -> Found:
             alpha=image.has_transparency_data,
             deep=deep,
             frames=getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1,
+            bytes=file.seek(0, io.SEEK_END),
         )
 
 

@@ -32,7 +32,7 @@ from inr_gan_jax.data.fit import CROPS, Fit
 from inr_gan_jax.data.labels import gaps, relabelled, require_few
 from inr_gan_jax.data.sources import open_store
 from inr_gan_jax.data.stores import FileStore, Store
-from inr_gan_jax.data.survey import Bad, Survey, draw
+from inr_gan_jax.data.survey import Bad, Survey, draw, folder_classes
 from inr_gan_jax.data.workers import end_with_parent, uninterrupted
 from inr_gan_jax.errors import UserError
 
@@ -227,17 +227,10 @@ def _classes(
     if labels == "folders":
         if not isinstance(store, FileStore):
             raise UserError(f"{store.name} has no folders: use --labels=auto")
-        below = [name.removeprefix(store.root) for name in store.names]
-        if all("/" not in name for name in below):
+        made = folder_classes(store)
+        if made is None:
             raise UserError(f"{store.path} has one folder of images, so one class: --labels=none")
-        for index, name in enumerate(below):
-            if "/" not in name:
-                where = store.where(index)
-                raise UserError(f"{where} is in no folder, so it has no class: move it into one")
-        folders = [name.split("/")[0] for name in below]
-        names = sorted(set(folders))
-        numbers = {folder: number for number, folder in enumerate(names)}
-        return [numbers[folder] for folder in folders], names, ""
+        return *made, ""
     found = store.labels() if labels == "auto" else None
     if found is None:
         return None, None, ""

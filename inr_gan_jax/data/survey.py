@@ -124,6 +124,24 @@ def kind(name: str) -> str:
     return os.path.splitext(name)[1].lower().removeprefix(".")
 
 
+def folder_classes(store: FileStore) -> tuple[list[int], list[str]] | None:
+    """(class of each image, names): the folders that divide them, by name; None if none does.
+
+    Raises UserError where some images lie in such folders and others do not.
+    """
+    below = [name.removeprefix(store.root) for name in store.names]
+    if all("/" not in name for name in below):
+        return None
+    for index, name in enumerate(below):
+        if "/" not in name:
+            where = store.where(index)
+            raise UserError(f"{where} is in no folder, so it has no class: move it into one")
+    folders = [name.split("/")[0] for name in below]
+    names = sorted(set(folders))
+    numbers = {folder: number for number, folder in enumerate(names)}
+    return [numbers[folder] for folder in folders], names
+
+
 def draw(classes: list[int] | None, total: int, most: int | None, seed: int) -> list[int]:
     """At most `most` of `total` numbers, in order: evenly of all classes, by chance within one."""
     if most is None or most >= total:
