@@ -39,6 +39,7 @@ class Model:
         w_avg: jax.Array,
         *,
         class_counts: Sequence[int] = (),
+        class_names: Sequence[str] = (),
         images_seen: int = 0,
         checkpoint: str = "",
         dtype: str = "float32",
@@ -48,7 +49,7 @@ class Model:
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype!r}")
         self.dtype, self.draws = dtype, draws
         self.config, self.images_seen, self.checkpoint = config, images_seen, checkpoint
-        self.class_counts = tuple(class_counts)
+        self.class_counts, self.class_names = tuple(class_counts), tuple(class_names)
         self.networks: Networks = networks_of(config.model, config.discriminator)
         self._params, self._buffers, self.w_avg = params, buffers, w_avg
         self._styles, self._inr, self._image = _programs(self.networks, dtype)
@@ -318,6 +319,7 @@ def load(
         model["g_buffers"],
         model["w_avg"],
         class_counts=metadata["class_counts"],
+        class_names=metadata.get("class_names", ()),
         images_seen=metadata["images"],
         checkpoint=str(directory / str(step)),
         dtype=dtype,

@@ -208,6 +208,7 @@ def test_generated_files(run, generated, tmp_path):
     threes = model.images(seeds=seeds, classes=3)
     np.testing.assert_array_equal(np.load(made / "images.npy"), threes)
     assert np.abs(threes).max() > 0 and np.abs(threes - expected).max() > 0
+    assert model.class_names == tuple("0123456789")
     made = generated(latents=str(tmp_path / "z.npy"), class_index="3")
     assert [p.name for p in sorted(made.iterdir())] == [f"latent{k:04d}.png" for k in range(4)]
 

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from inr_gan_jax.errors import UserError
+from inr_gan_jax.errors import UserError, nearest
 
 MOST = 10_000_000  # seeds at once
 
@@ -43,10 +43,11 @@ def parse_window(text: str, flag: str = "window") -> tuple[float, float, float, 
     return window
 
 
-def parse_class(model, seeds: list[int], class_index: int | None) -> np.ndarray | None:
+def parse_class(model, seeds: list[int], class_index: str | None) -> np.ndarray | None:
     """Classes `[n]`, one per seed: `class_index` for all, or drawn as the training data has them.
 
-    None for an unconditional model; UserError where the index does not fit the model.
+    `class_index` is a number or one of `model.class_names`. None for an unconditional model;
+    UserError where the class does not fit the model.
     """
     if not model.num_classes:
         if class_index is not None:
@@ -54,6 +55,10 @@ def parse_class(model, seeds: list[int], class_index: int | None) -> np.ndarray 
         return None
     if class_index is None:
         return model.classes(seeds)
-    if not 0 <= class_index < model.num_classes:
-        raise UserError(f"--class_index={class_index} must be 0 to {model.num_classes - 1}")
-    return np.full(len(seeds), class_index)
+    if class_index in model.class_names:
+        return np.full(len(seeds), model.class_names.index(class_index))
+    if not class_index.isdecimal() or int(class_index) >= model.num_classes:
+        shown = ", ".join(model.class_names[:20]) + ", ..." * (len(model.class_names) > 20)
+        names = f", or a name: {shown}{nearest(class_index, model.class_names)}" if shown else ""
+        raise UserError(f"--class_index={class_index} must be 0 to {model.num_classes - 1}{names}")
+    return np.full(len(seeds), int(class_index))

@@ -59,7 +59,9 @@ def load(**options):
 
 def class_index(text: str) -> flags.FlagHolder:
     """--class_index (see arguments.parse_class): `text` says of what, and what the default is."""
-    return flags.DEFINE_integer("class_index", None, text)
+    return flags.DEFINE_string(
+        "class_index", None, f"{text} A class's name, or else its number from 0."
+    )
 
 
 def truncation() -> flags.FlagHolder:

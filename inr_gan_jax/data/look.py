@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import itertools
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -40,7 +41,9 @@ def report(store: Store, *, decode: bool = False, progress: bool = True) -> list
         size = "varying sizes" if store.size is None else f"{store.size[1]}x{store.size[0]}"
         mode = images.MODES.get(store.channels, "of varying channels")
         lines = [f"{store.name}: {len(store):,} images, {size}, {mode}"]
-        return lines if found is None else [*lines, _classes(*_counted(found[0], None))]
+        if found is not None:
+            lines.append(_classes(*_counted(found[0], store.class_names())))
+        return lines
     survey = Survey(store, max_bad=len(store), progress=progress)
     good, bad = survey.store, list(survey.bad.reasons)
     if decode:
@@ -58,7 +61,7 @@ def report(store: Store, *, decode: bool = False, progress: bool = True) -> list
     with contextlib.suppress(UserError):  # folders beside loose images are no classes
         folders = folder_classes(good)
     if labels is not None:
-        lines.append(_classes(*_counted(labels[0], good.record.get("classes"))))
+        lines.append(_classes(*_counted(labels[0], good.class_names())))
     elif folders is not None:
         lines.append(_classes(*_counted(np.asarray(folders[0]), folders[1])) + " by folder")
     if bad:
@@ -127,9 +130,9 @@ def _command(store, survey: Survey, heights, widths, by_folders: bool, bad: list
     return f"{PREPARE} {shlex.join(parts)}"
 
 
-def _counted(labels: np.ndarray, names: list[str] | None) -> tuple[list[str], np.ndarray]:
+def _counted(labels: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
     used, counts = np.unique(labels, return_counts=True)
-    known = names is not None and used.max() < len(names)
+    known = used.max() < len(names)
     return [str(names[label]) if known else str(label) for label in used], counts
 
 

@@ -55,6 +55,9 @@ class DigitsStore(NamedStore):
     def labels(self) -> tuple[np.ndarray, int]:
         return self._labels, 10
 
+    def class_names(self) -> tuple[str, ...]:
+        return tuple("0123456789")
+
     def identity(self) -> list:
         return ["digits", hashlib.sha256(self._pixels.tobytes()).hexdigest()]
 
@@ -129,6 +132,9 @@ class TfdsStore(NamedStore):
         if labels.min() < 0:
             raise UserError(f"{self.where(int(labels.argmin()))} has no label: use another split")
         return labels, feature.num_classes
+
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._features["label"].names)
 
     def identity(self) -> list:
         return [self._full_name, self._split, len(self)]

@@ -16,6 +16,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Collection, Generator
 from concurrent.futures.process import BrokenProcessPool
@@ -192,6 +193,8 @@ def _in_order(encode: _Encode, count: int, workers: int) -> Generator[bytes, Non
 def _start_worker(encode: _Encode) -> None:
     global _encode_in_this_worker
     end_with_parent()
+    # A pool that lost a worker ends the others by this, and waits for them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _encode_in_this_worker = encode
 
 
@@ -239,8 +242,7 @@ def _classes(
         numbers, names = relabelled(numbers)
         return numbers.tolist(), names, ""
     require_few(numbers, store.name)
-    names = store.record.get("classes") if isinstance(store, FileStore) else None
-    return numbers.tolist(), names, gaps(numbers, count)
+    return numbers.tolist(), list(store.class_names()) or None, gaps(numbers, count)
 
 
 def _define_flags() -> None:

@@ -25,7 +25,8 @@ _SCAN_CHUNK = 64
 class Source:
     """Random access to (image, label): uint8 [height, width, channels] in 0..255, int.
 
-    Labels are 0 and `num_classes` is 0 unless labels were asked for. `content_hash` (SHA-256, hex)
+    Labels are 0 and `num_classes` is 0 unless labels were asked for; `class_names` are those that
+    the data have, or none. `content_hash` (SHA-256, hex)
     depends on the data alone, not on where it lies. `prepared` is what `data.prepare` noted of how
     it made the images (the filter that resized them, ...), None for other files. Picklable; safe
     with threads and in worker processes. Reading an image that cannot be decoded raises a UserError
@@ -41,9 +42,11 @@ class Source:
         channels: int,
         labels: tuple[np.ndarray, int] | None,
         identity: list,
+        class_names: tuple[str, ...] = (),
     ):
         self.name = store.name
         self.prepared = store.record.get("prepared") if isinstance(store, ZipStore) else None
+        self.class_names = class_names
         self.height, self.width, self.channels = height, width, channels
         self._store = store
         self._labels, self.num_classes = (None, 0) if labels is None else labels
@@ -120,7 +123,13 @@ def open_source(
         if progress and (line := gaps(*classes)):
             tqdm.write(f"{source}: {line}", file=sys.stderr)
     return Source(
-        store, height=height, width=width, channels=channels, labels=classes, identity=identity
+        store,
+        height=height,
+        width=width,
+        channels=channels,
+        labels=classes,
+        identity=identity,
+        class_names=() if classes is None else store.class_names(),
     )
 
 

@@ -43,6 +43,10 @@ class Store(abc.ABC):
     def labels(self) -> tuple[np.ndarray, int] | None:
         """(int64 [n], number of classes), or None without labels; UserError if they are wrong."""
 
+    @abc.abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, where the data tell; () where they do not."""
+
 
 class FileStore(Store):
     """Image files under one root, sorted by name, perhaps with a `dataset.json`."""
@@ -109,6 +113,12 @@ class FileStore(Store):
                 return look(file, self.where(index))
         except _UNREADABLE as error:
             raise UserError(_unreadable(self.where(index), error)) from error
+
+    def class_names(self) -> tuple[str, ...]:
+        names = self.record.get("classes") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f'{self.path}/dataset.json: "classes" must be a list of names')
+        return tuple(names)
 
     def labels(self) -> tuple[np.ndarray, int] | None:
         pairs = self.record.get("labels")

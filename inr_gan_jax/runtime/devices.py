@@ -18,8 +18,9 @@ def use_compilation_cache(directory: str | None = None) -> None:
     """
     folder = directory or compilation_cache()
     if "://" not in folder and not _is_writable(folder):
-        where = folder or "there is no home folder"
-        logging.warning("compiled programs are not kept: %s cannot be written", where)
+        if os.environ.get("JAX_COMPILATION_CACHE_DIR") != "":  # which asks for none
+            why = f"{folder} cannot be written" if folder else "there is no home folder"
+            logging.warning("compiled programs are not kept: %s", why)
         jax.config.update("jax_compilation_cache_dir", None)
         jax.config.update("jax_enable_compilation_cache", False)
         return

@@ -290,6 +290,7 @@ def _metadata(config: Config, source: Source, images: int, iteration: int) -> di
     return {
         "config": configs.to_plain(config),
         "class_counts": [int(n) for n in counts],
+        "class_names": list(source.class_names),
         "content_hash": source.content_hash,
         "images": images,
         "iteration": iteration,

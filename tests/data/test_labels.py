@@ -1,6 +1,7 @@
 """Labels as people write them, and classes by the names of folders."""
 
 import json
+import types
 import unicodedata
 import zipfile
 
@@ -10,10 +11,12 @@ from helpers.samples import LABELS, picture
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inr_gan_jax.cli.arguments import parse_class
 from inr_gan_jax.data import labels
 from inr_gan_jax.data.fit import Fit
 from inr_gan_jax.data.prepare import prepare
 from inr_gan_jax.data.sources import open_source
+from inr_gan_jax.errors import UserError
 
 SIX = Fit(height=6, width=6)
 
@@ -75,6 +78,36 @@ def test_gaps_are_told_and_numbered_anew_on_request(make_folder, tmp_path, capfd
             "2002",
         ]
     assert "have no image" not in capfd.readouterr().err
+
+
+def test_classes_by_name(make_folder, tmp_path, tfds_dir):
+    path, dest = make_folder(), tmp_path / "x.zip"
+    (path / "0.png").rename(path / "b" / "0.png")
+    (path / "1.png").rename(path / "c" / "1.png")
+    prepare(str(path), str(dest), SIX, labels="folders", progress=False)
+    source = opened(dest)
+    assert source.class_names == ("b", "c") and classes(dest) == [0, 0, 0, 1, 1]
+    assert opened(make_folder(LABELS, "unnamed")).class_names == ()
+    shapes = open_source(
+        "tfds:tiny_shapes", height=6, width=6, channels=3, labels=True, data_dir=tfds_dir
+    )
+    assert shapes.class_names == ("0", "1", "2")
+
+    model = types.SimpleNamespace(num_classes=2, class_names=source.class_names)
+    assert parse_class(model, [7, 8, 9], "c").tolist() == [1, 1, 1]
+    assert parse_class(model, [7], "0").tolist() == [0]
+    for wrong in ("2", "-1", "cc", ""):
+        with pytest.raises(
+            UserError, match=f"--class_index={wrong} must be 0 to 1, or a name: b, c"
+        ):
+            parse_class(model, [7], wrong)
+
+
+def test_bad_names_of_classes(make_folder):
+    path = make_folder()
+    (path / "dataset.json").write_text(json.dumps({"labels": LABELS, "classes": [1]}))
+    with pytest.raises(UserError, match='"classes" must be a list of names'):
+        opened(path)
 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=30))

@@ -274,7 +274,7 @@ def test_mistakes_on_the_command_line_are_one_line(arguments, expected):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, "a worker dies"])
 def test_an_interrupted_run_leaves_neither_zip_nor_workers(tmp_path, how):
     (tmp_path / "photos").mkdir()
     picture(0, 2000, 2000, 3).save(tmp_path / "photos" / "0.png")
@@ -299,6 +299,9 @@ def test_an_interrupted_run_leaves_neither_zip_nor_workers(tmp_path, how):
     assert len(workers) >= 2
     if how == signal.SIGINT:
         os.killpg(running.pid, how)  # As the keyboard does: all of them.
+    elif how == "a worker dies":  # of memory
+        lines = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_text() for pid in workers}
+        os.kill(next(pid for pid, line in lines.items() if "spawn_main" in line), signal.SIGKILL)
     else:
         running.send_signal(how)
     _, errors = running.communicate(timeout=20)
@@ -306,6 +309,9 @@ def test_an_interrupted_run_leaves_neither_zip_nor_workers(tmp_path, how):
     if how == signal.SIGINT:
         assert running.returncode == 130 and not partial.exists()
         assert "Traceback" not in errors
+    if how == "a worker dies":
+        assert running.returncode == 2 and not partial.exists()
+        assert "error: a worker process died, perhaps of memory: use fewer --workers" in errors
     wait_until(lambda: all(parent_of(pid) is None for pid in workers))
 
 
