@@ -60,6 +60,7 @@ def check(config) -> None:
     if not 0 <= train.mixing_prob <= 1:
         raise UserError(f"config.train.mixing_prob = {train.mixing_prob} must be in [0, 1]")
     _check_choice("config.train.dtype", train.dtype, ("float32", "bfloat16"))
+    _check_choice("config.train.on_change", train.on_change, ("refuse", "continue"))
     if train.path_weight and not train.g_interval:
         raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
     if config.mesh.fsdp < 1:

@@ -10,7 +10,7 @@ def identity(config: Config, content_hash: str) -> dict[str, object]:
     Mesh, cadence, length, kernels, precision and paths may change between starts.
     """
     plain = to_plain(config)
-    free = ("kimg", "microbatches", "dtype", "init_from", "max_nonfinite", "remat")
+    free = ("kimg", "microbatches", "dtype", "init_from", "max_nonfinite", "remat", "on_change")
     recipe = {key: value for key, value in plain["train"].items() if key not in free}
     recipe["transferred"] = bool(config.train.init_from)
     parts = {

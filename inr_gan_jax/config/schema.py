@@ -36,7 +36,8 @@ class TrainConfig:
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
     iterations in a row whose losses are no numbers end the run. `remat`: images pass G and D one by
     one, and gradients compute them again rather than store how they came about: less memory, more
-    work, the same numbers.
+    work, the same numbers. `on_change`: what a start does that finds other data or another recipe
+    than the run had: `refuse`, or `continue` with it, and note since when.
     """
 
     kimg: float = 25_000
@@ -60,6 +61,7 @@ class TrainConfig:
     remat: bool = False
     init_from: str = ""
     freeze_d: int = 0
+    on_change: str = "refuse"
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,12 @@ _VERSION = ("size", "etag", "ETag", "mtime", "LastModified", "created")
 
 
 def fetch(
-    url: str, wanted: Callable[[str], bool], data_dir: str | None = None, progress: bool = True
+    url: str,
+    wanted: Callable[[list[str]], list[str]],
+    data_dir: str | None = None,
+    progress: bool = True,
 ) -> Path:
-    """The local copy of a file, or of the files of a folder whose names are `wanted`.
+    """The local copy of a file, or of the files of a folder that `wanted` picks by their names.
 
     It is made in `data_dir`, by default `data/` in `cache_root()`, and used again while
     names, sizes and times in the cloud stay the same. It appears in one step when it is whole. One
@@ -63,7 +66,9 @@ def fetch(
     return target if is_folder else target / name
 
 
-def _listed(filesystem, url: str, wanted: Callable[[str], bool]) -> tuple[bool, dict[str, dict]]:
+def _listed(
+    filesystem, url: str, wanted: Callable[[list[str]], list[str]]
+) -> tuple[bool, dict[str, dict]]:
     """Whether `url` is a folder, and what its cloud knows of each file, by name."""
     about = filesystem.info(url)
     if about["type"] != "directory":
@@ -71,7 +76,7 @@ def _listed(filesystem, url: str, wanted: Callable[[str], bool]) -> tuple[bool, 
     top = about["name"].rstrip("/") + "/"
     found = {k.removeprefix(top): v for k, v in filesystem.find(url, detail=True).items()}
     # A cloud's names need not be paths: what has an empty part is none.
-    return True, {k: v for k, v in found.items() if wanted(k) and all(k.split("/"))}
+    return True, {name: found[name] for name in wanted([k for k in found if all(k.split("/"))])}
 
 
 def _key(url: str, files: dict[str, dict]) -> str:

@@ -34,7 +34,6 @@ class Header:
     width: int
     channels: int
     mode: str
-    bytes: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,7 +64,7 @@ def inspect(file: BinaryIO, where: str) -> Header:
             "write upright images with python -m inr_gan_jax.data.prepare"
         )
     channels = next((count for count, known in MODES.items() if known == mode), 0)
-    return Header(height, width, channels, mode, size)
+    return Header(height, width, channels, mode)
 
 
 def decode(data: bytes, where: str) -> Image.Image:

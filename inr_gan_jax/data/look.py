@@ -24,8 +24,8 @@ from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
 from inr_gan_jax.data import anything, images
 from inr_gan_jax.data.fit import Fit
-from inr_gan_jax.data.sources import PREPARE, open_store
-from inr_gan_jax.data.stores import FileStore, Store
+from inr_gan_jax.data.sources import open_store
+from inr_gan_jax.data.stores import PREPARE, FileStore, Store
 from inr_gan_jax.data.survey import Survey, draw, folder_classes, kind
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import encode_png

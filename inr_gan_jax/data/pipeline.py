@@ -81,6 +81,7 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     start_image: int = 0,
+    order: int = 0,
     threads: int = 2,
     workers: int = 0,
     max_skipped: int = 0,
@@ -97,6 +98,7 @@ def batches(
       mirror: whether to flip each image left to right with probability 1/2.
       process_index, process_count: i and P.
       start_image: the position to go on from, a multiple of batch_size.
+      order: another number, another order: the image count at which a run changed its data.
       threads: how many threads of each process read ahead; 0 reads when asked.
       workers: how many worker processes read instead of this one.
       max_skipped: how many images of the data set may turn out to be unreadable.
@@ -119,7 +121,7 @@ def batches(
         )
     start = start_image // batch_size * process_count + process_index
     mine = (
-        _images(source, seed, mirror, max_skipped)
+        _images(source, seed, mirror, max_skipped, order)
         .map(_named_fields)
         .batch(batch_size // process_count, drop_remainder=True)[start::process_count]
     )
@@ -165,20 +167,22 @@ def _too_many(fault: str, allowed: int) -> str:
     return f"{fault}: more than config.data.max_skipped = {allowed} images cannot be read"
 
 
-def _images(source: Source, seed: int, mirror: bool, max_skipped: int) -> grain.MapDataset:
+def _images(
+    source: Source, seed: int, mirror: bool, max_skipped: int, order: int = 0
+) -> grain.MapDataset:
     """All images of the run, endlessly, by position."""
     images = (
         grain.MapDataset.source(_Tolerant(source, max_skipped))
-        .shuffle(seed=_seed(seed, _SHUFFLE))
+        .shuffle(seed=_seed(seed, _SHUFFLE, order))
         .repeat()
     )
-    return images.random_map(_mirror, seed=_seed(seed, _MIRROR)) if mirror else images
+    return images.random_map(_mirror, seed=_seed(seed, _MIRROR, order)) if mirror else images
 
 
-def _seed(seed: int, purpose: int) -> int:
+def _seed(seed: int, purpose: int, order: int) -> int:
     # Grain adds the epoch to the seed of a shuffle: seeds 0 and 1 as they are would give the same
     # epochs, one apart.
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, purpose, *[order] * (order > 0)]).generate_state(1)[0])
 
 
 def _mirror(item: tuple, random: np.random.Generator) -> tuple:

@@ -4,7 +4,7 @@ import concurrent.futures
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -13,10 +13,8 @@ from tqdm import tqdm
 from inr_gan_jax.data import images
 from inr_gan_jax.data.labels import gaps, require_few
 from inr_gan_jax.data.named import DigitsStore, NamedStore, TfdsStore
-from inr_gan_jax.data.stores import FileStore, Store, ZipStore, open_files
+from inr_gan_jax.data.stores import PREPARE, FileStore, Store, ZipStore, open_files, refuse_unread
 from inr_gan_jax.errors import UserError
-
-PREPARE = "python -m inr_gan_jax.data.prepare"
 
 _SCAN_THREADS = 8
 _SCAN_CHUNK = 64
@@ -26,8 +24,9 @@ class Source:
     """Random access to (image, label): uint8 [height, width, channels] in 0..255, int.
 
     Labels are 0 and `num_classes` is 0 unless labels were asked for; `class_names` are those that
-    the data have, or none. `content_hash` (SHA-256, hex)
-    depends on the data alone, not on where it lies. `prepared` is what `data.prepare` noted of how
+    the data have, or none. `content_hash` (SHA-256, hex) depends on the data alone, not on where it
+    lies: a folder and a zip of the same files are the same. `former_hashes` are those that earlier
+    releases gave to the same data. `prepared` is what `data.prepare` noted of how
     it made the images (the filter that resized them, ...), None for other files. Picklable; safe
     with threads and in worker processes. Reading an image that cannot be decoded raises a UserError
     that names it.
@@ -42,6 +41,7 @@ class Source:
         channels: int,
         labels: tuple[np.ndarray, int] | None,
         identity: list,
+        former_identities: Sequence[list] = (),
         class_names: tuple[str, ...] = (),
     ):
         self.name = store.name
@@ -50,9 +50,8 @@ class Source:
         self.height, self.width, self.channels = height, width, channels
         self._store = store
         self._labels, self.num_classes = (None, 0) if labels is None else labels
-        stored_labels = None if labels is None else self._labels.tolist()
-        whole = json.dumps([identity, height, width, channels, stored_labels])
-        self.content_hash = hashlib.sha256(whole.encode()).hexdigest()
+        self.content_hash = self._hash(identity)
+        self.former_hashes = tuple(map(self._hash, former_identities))
 
     def __len__(self) -> int:
         return len(self._store)
@@ -68,6 +67,11 @@ class Source:
             image = image.resize(size, Image.Resampling.LANCZOS)
         label = 0 if self._labels is None else int(self._labels[index])
         return images.to_pixels(image, self.channels, where), label
+
+    def _hash(self, identity: list) -> str:
+        stored = None if self._labels is None else self._labels.tolist()
+        whole = json.dumps([identity, self.height, self.width, self.channels, stored])
+        return hashlib.sha256(whole.encode()).hexdigest()
 
     @property
     def class_counts(self) -> np.ndarray | None:
@@ -107,10 +111,11 @@ def open_source(
         raise UserError(f"a model of {channels} channels has no data: use 1, 3 or 4")
     store = open_store(source, data_dir, progress)
     if isinstance(store, FileStore):
-        identity = _check_files(store, (height, width), channels, progress)
+        _check_files(store, (height, width), channels, progress)
+        identity, *former = store.identities(progress)
     else:
         _check_named(store, (height, width), channels)
-        identity = store.identity()
+        identity, former = store.identity(), []
     classes = store.labels() if labels else None
     if labels and classes is None:
         raise UserError(
@@ -129,6 +134,7 @@ def open_source(
         channels=channels,
         labels=classes,
         identity=identity,
+        former_identities=former,
         class_names=() if classes is None else store.class_names(),
     )
 
@@ -176,13 +182,9 @@ def _check_named(store: NamedStore, size: tuple[int, int], channels: int) -> Non
         raise UserError(images.wrong_channels(f"every image of {store.name}", mode, channels))
 
 
-def _check_files(store: FileStore, size: tuple[int, int], channels: int, progress: bool) -> list:
-    """Checks every file's header and end; returns what identifies the content."""
-    if store.unread:
-        raise UserError(
-            f"{store.path} holds {len(store.unread)} files of kinds that training does not read "
-            f"({store.unread[0]}, ...): prepare the data with {PREPARE}, or move them away"
-        )
+def _check_files(store: FileStore, size: tuple[int, int], channels: int, progress: bool) -> None:
+    """Checks every file's header and end."""
+    refuse_unread(store.path, store.unread)
     record = store.record.get("prepared") if isinstance(store, ZipStore) else None
     if record is not None:
         _check_record(store, record)
@@ -203,9 +205,6 @@ def _check_files(store: FileStore, size: tuple[int, int], channels: int, progres
     for index, header in enumerate(headers):
         if header.channels != channels:
             raise UserError(images.wrong_channels(store.where(index), header.mode, channels))
-    if isinstance(store, ZipStore):
-        return store.checksums()
-    return [(name, header.bytes) for name, header in zip(store.names, headers, strict=True)]
 
 
 def _check_record(store: ZipStore, record: dict) -> None:

@@ -16,8 +16,10 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from inr_gan_jax.data import anything, cloud, images, labels
+from inr_gan_jax.data import anything, checksums, cloud, images, labels
 from inr_gan_jax.errors import UserError
+
+PREPARE = "python -m inr_gan_jax.data.prepare"
 
 _T = TypeVar("_T")
 _UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -91,6 +93,24 @@ class FileStore(Store):
     def has(self, name: str) -> bool:
         """Whether the store holds a file of this name, image or not."""
 
+    @abc.abstractmethod
+    def checksums(self, progress: bool) -> list[tuple[int, int]]:
+        """(length in bytes, CRC-32) of each image file; UserError for one that cannot be read."""
+
+    def identities(self, progress: bool) -> tuple[list[tuple], list[tuple]]:
+        """What tells these images from any others, wherever and however they are packed.
+
+        (path below the folder that holds them all, length, CRC-32) of each; then the same as the
+        first release took it, whose hash older run.json files hold.
+        """
+        sums = self.checksums(progress)
+        below = (labels.same(name.removeprefix(self.root)) for name in self.names)
+        return [(n, *s) for n, s in zip(below, sums, strict=True)], self._former(sums)
+
+    @abc.abstractmethod
+    def _former(self, sums: list[tuple[int, int]]) -> list[tuple]:
+        """The first release's identity."""
+
     def read(self, index: int) -> bytes:
         """The bytes of a file; UserError that names it if they cannot be read."""
         try:
@@ -159,6 +179,15 @@ class FolderStore(FileStore):
     def has(self, name: str) -> bool:
         return (self._root / name).exists()
 
+    def checksums(self, progress: bool) -> list[tuple[int, int]]:
+        try:
+            return checksums.of_folder(self._root, self.names, progress)
+        except OSError as error:
+            raise UserError(_unreadable(error.filename or self.path, error)) from error
+
+    def _former(self, sums: list[tuple[int, int]]) -> list[tuple]:
+        return [(name, length) for name, (length, _) in zip(self.names, sums, strict=True)]
+
 
 class ZipStore(FileStore):
     """The image files in a zip, which each process opens for itself."""
@@ -198,10 +227,12 @@ class ZipStore(FileStore):
     def has(self, name: str) -> bool:
         return name in self._entries
 
-    def checksums(self) -> list[tuple[str, int, int]]:
-        """(name, size, CRC) of each image, from the directory of the zip alone."""
+    def checksums(self, progress: bool) -> list[tuple[int, int]]:
         entries = (self._archive().getinfo(self._entries[name]) for name in self.names)
-        return [(entry.filename, entry.file_size, entry.CRC) for entry in entries]
+        return [(entry.file_size, entry.CRC) for entry in entries]  # all in the zip's directory
+
+    def _former(self, sums: list[tuple[int, int]]) -> list[tuple]:
+        return [(self._entries[name], *s) for name, s in zip(self.names, sums, strict=True)]
 
     def _reset(self) -> None:
         self._lock, self._opened, self._pid = threading.Lock(), None, None
@@ -238,9 +269,24 @@ def open_files(
         raise UserError(f"{path} is neither a folder nor a .zip: give one of these")
     path = os.fspath(place)
     if "://" in path:
-        wanted = (lambda name: not _is_hidden(name)) if every else _is_data
+
+        def wanted(names: list[str]) -> list[str]:
+            if every:
+                return [name for name in names if not _is_hidden(name)]
+            refuse_unread(path, list(filter(_is_unread, names)))
+            return list(filter(_is_data, names))
+
         place = epath.Path(cloud.fetch(path, wanted, data_dir, progress))
     return (FolderStore if is_folder else ZipStore)(path, place, every)
+
+
+def refuse_unread(path: str, unread: list[str]) -> None:
+    """UserError for image files of kinds that training does not read: they would be lost."""
+    if unread:
+        raise UserError(
+            f"{path} holds {len(unread)} files of kinds that training does not read "
+            f"({unread[0]}, ...): prepare the data with {PREPARE}, or move them away"
+        )
 
 
 def _is_data(name: str) -> bool:

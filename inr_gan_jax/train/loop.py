@@ -30,7 +30,7 @@ from inr_gan_jax.train.state import TrainState, checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer
 from inr_gan_jax.train.watch import Watch
-from inr_gan_jax.train.workdir import opened
+from inr_gan_jax.train.workdir import opened, since
 
 
 def train(
@@ -88,6 +88,9 @@ class Run:
         self.agreement = Agreement(trainer.mesh)
         self.health = Health(self.config.train.max_nonfinite)
         self.state, self.images, self.iteration = self._start()
+        self.since = since(self.workdir, self.images)
+        if self.since.augmented:
+            self.state = trainer.with_ada_p(self.state, self.config.augment.p)
         monitor.going_on_from(self.images)
         watch.going_on_from(self.images)
         log = self.config.log
@@ -107,6 +110,8 @@ class Run:
             return True
         if start:
             monitor.say(f"going on from {start / 1000:g} kimg")
+        for line in self.since.lines:
+            monitor.say(line)
         self.trainer.compile()
         meet("compiled")
         monitor.say(_summary(self.trainer))
@@ -139,7 +144,8 @@ class Run:
             mirror=data.mirror,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            start_image=self.images,
+            start_image=self.images - self.since.order,
+            order=self.since.order,
             threads=data.threads,
             workers=data.workers,
             max_skipped=data.max_skipped,

@@ -121,6 +121,12 @@ class Trainer:
         images = jax.device_put(jnp.asarray(metadata["images"], jnp.int32), self.shardings.images)
         return state.replace(images=images), metadata, step
 
+    def with_ada_p(self, state: TrainState, p: float) -> TrainState:
+        """The state whose images are augmented with probability p from now on."""
+        sharding = self.shardings.ada_p
+        zero = jax.device_put(jnp.zeros(()), self.shardings.ada_signs)
+        return state.replace(ada_p=jax.device_put(jnp.asarray(p, float), sharding), ada_signs=zero)
+
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes, types and sharding of a batch of real images and their labels."""
         size, model = self.config.train.batch_size, self.config.model

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -16,6 +17,7 @@ from inr_gan_jax.runtime.processes import any_fails, by_first
 from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.storage.paths import reached
+from inr_gan_jax.train import changes
 from inr_gan_jax.train.lease import Lease
 from inr_gan_jax.train.means import Means, means_of
 
@@ -68,17 +70,12 @@ def _claim(
         # A converted checkpoint is nobody's run yet: the first training makes it its own.
         theirs = record["identity"] or ours
         newer = configs.identity(Config(), "")  # keys that it had not had their released values
-        theirs = record["identity"] = {k: newer[k] for k in ours if k not in theirs} | theirs
-        for key in [*ours, *(k for k in theirs if k not in ours)]:
-            if ours.get(key) != theirs.get(key):
-                raise UserError(
-                    f"{workdir} holds another run: {key} was {theirs.get(key)}, now "
-                    f"{ours.get(key)}; choose another --workdir"
-                )
+        record["identity"] = {k: newer[k] for k in ours if k not in theirs} | theirs
     elif (workdir / FOLDER).exists():
         raise UserError(f"{workdir} has {FOLDER} but no {RUN_FILE}; choose another --workdir")
     elif FOLDER in workdir.parts[-2:]:
         raise UserError(f"{workdir} lies inside a run; give the folder that holds {FOLDER}")
+    changes.accept(record, ours, config, source, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     lease.take()
     record["config"] = configs.to_plain(config)
@@ -88,6 +85,32 @@ def _claim(
     if json.dumps(record) != before:
         _write_record(path, record)
     return means
+
+
+class Since(NamedTuple):
+    """Since when a run is what it is now.
+
+    `order`: the image count that the present order of images starts at. `augmented`: whether the
+    probability of augmentation starts again now. `lines`: all that ever changed, in words.
+    """
+
+    order: int
+    augmented: bool
+    lines: list[str]
+
+
+def since(workdir: epath.Path, images: int) -> Since:
+    """Dates what changed at this start, which goes on from `images`; all processes call this."""
+
+    def settle() -> list:
+        path = workdir / RUN_FILE
+        record = _read_record(path)
+        if changes.dated(record, images):
+            _write_record(path, record)
+        order, anew = changes.order_from(record), changes.augmented_anew(record, images)
+        return [order, anew, changes.lines(record)]
+
+    return Since(*by_first(settle))
 
 
 def _read_record(path: epath.Path) -> dict:

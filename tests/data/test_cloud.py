@@ -60,6 +60,13 @@ def test_copied_once(filled, make_folder, tmp_path, url):
     assert open_rgb(local, labels=True).content_hash == source.content_hash
 
 
+def test_kinds_that_training_does_not_read_are_told_before_anything_is_copied(filled):
+    filled.pipe("/bucket/photos/b/5.heic", b"a phone's")
+    with pytest.raises(UserError, match="photos holds 1 files of kinds .* \\(b/5.heic, ...\\)"):
+        open_rgb("gs://bucket/photos")
+    assert filled.copied == []
+
+
 def test_the_user_reads_the_name_he_gave(filled):
     filled.pipe("/bucket/photos/b/3.png", b"damaged")
     with pytest.raises(UserError, match="^gs://bucket/photos/b/3.png cannot be decoded"):

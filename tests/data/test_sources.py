@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import multiprocessing
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +15,7 @@ from helpers.environment import environment
 from helpers.samples import LABELS, open_rgb, picture, pixels
 from PIL import Image
 
+from inr_gan_jax.data import checksums
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 
@@ -132,10 +135,42 @@ def test_hash_is_of_the_content_alone(make_folder, to_zip):
     assert open_rgb(first, labels=True).content_hash != expected
     moved = folder.rename(folder.parent / "moved")
     of_folder = open_rgb(moved).content_hash
+    assert of_folder == expected  # however it is packed
+    shutil.copytree(moved, moved.parent / "outer" / "wrapping")
+    assert open_rgb(to_zip(moved.parent / "outer", "wrapped.zip")).content_hash == expected
     picture(7).save(moved / "0.png")
     assert open_rgb(to_zip(moved, "z.zip")).content_hash != expected
     (moved / "0.png").rename(moved / "00.png")
     assert open_rgb(moved).content_hash != of_folder
+
+
+def test_pixels_that_change_in_place_are_other_data(tmp_path, monkeypatch):
+    """Names, sizes and times alike: only the bytes, or a new inode, tell."""
+    monkeypatch.setenv("INR_GAN_JAX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    for index in range(3):
+        image = Image.fromarray(np.full((6, 6, 3), index, np.uint8))
+        image.save(tmp_path / "data" / f"{index}.bmp")
+        os.utime(tmp_path / "data" / f"{index}.bmp", (1e9, 1e9))
+    read = []
+    plain = checksums._crc
+    monkeypatch.setattr(checksums, "_crc", lambda path: read.append(path) or plain(path))
+    before = open_rgb(tmp_path / "data").content_hash
+    assert open_rgb(tmp_path / "data").content_hash == before
+    assert len(read) == 3  # once each: what was read is remembered
+    file = tmp_path / "data" / "1.bmp"
+    written = bytearray(file.read_bytes())
+    written[54:] = bytes(255 - byte for byte in written[54:])
+    file.write_bytes(written)  # its time is new, so it is read; too new to be remembered
+    assert open_rgb(tmp_path / "data").content_hash != before
+    assert open_rgb(tmp_path / "data").content_hash != before
+    assert len(read) == 5
+    (cache,) = (tmp_path / "cache" / "checksums").iterdir()
+    cache.write_text("{")
+    assert open_rgb(tmp_path / "data").content_hash != before
+    (tmp_path / "cache" / "checksums").rename(tmp_path / "x")
+    (tmp_path / "cache" / "checksums").write_text("")  # a cache that cannot be had
+    assert open_rgb(tmp_path / "data").content_hash != before
 
 
 def read_all(source) -> bytes:
