@@ -39,6 +39,9 @@ CASES = (
 )
 
 
+FORMATS = ("bmp", "png", "webp-lossless", "jpg:95")
+
+
 def photographs(count: int, size: int) -> list[bytes]:
     """PNG files of `size` pixels: windows of scikit-learn's two photographs, of many scales."""
     photos = [Image.fromarray(array) for array in load_sample_images().images]
@@ -88,16 +91,20 @@ def write_tfds(folder: Path, pngs: list[bytes], size: int) -> None:
 def sources(folder: Path, count: int, size: int) -> dict[str, Source]:
     """The same photographs as each kind of data set, made in `folder`."""
     pngs = photographs(count, size)
-    plain, prepared = folder / "plain.zip", folder / "prepared.zip"
+    plain = folder / "plain.zip"
     write_zip(plain, pngs)
-    prepare(str(plain), str(prepared), Fit(size, size), progress=False)
     write_tfds(folder, pngs, size)
     shape = {"height": size, "width": size, "channels": 3, "labels": False}
-    return {
+    found = {
         "zip of PNG": open_source(str(plain), **shape),
-        "raw zip (data.prepare)": open_source(str(prepared), **shape),
         "TFDS array records": open_source("tfds:photos", data_dir=str(folder), **shape),
     }
+    for form in FORMATS:
+        made = folder / f"{form.replace(':', '')}.zip"
+        prepare(str(plain), str(made), Fit(size, size), format=form, progress=False)
+        kind = f"data.prepare --format={form} ({made.stat().st_size / count / 1e3:.3g} kB an image)"
+        found[kind] = open_source(str(made), **shape)
+    return found
 
 
 def read(source: Source, config: Config, count: int) -> None:

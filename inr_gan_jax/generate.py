@@ -150,7 +150,9 @@ def _views(
 
 def _write_npy(path: epath.Path, batches: Iterator[np.ndarray], count: int) -> None:
     """One array of all images, written as they come: there may be more than memory holds."""
-    with path.open("wb") as file:
+    from inr_gan_jax.storage.atomic import replaced
+
+    with replaced(path) as file:
         for k, made in enumerate(batches):
             if k == 0:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (count, *made.shape[1:])}
@@ -161,10 +163,12 @@ def _write_npy(path: epath.Path, batches: Iterator[np.ndarray], count: int) -> N
 def _write_pngs(outdir: epath.Path, batches: Iterator[np.ndarray], names: list[str]) -> None:
     from inr_gan_jax.pictures.encode import encode_png
     from inr_gan_jax.pictures.pixels import to_uint8
+    from inr_gan_jax.storage.atomic import replaced
 
     images = itertools.chain.from_iterable(map(to_uint8, batches))
     for name, image in zip(names, images, strict=True):
-        (outdir / name).write_bytes(encode_png(image))
+        with replaced(outdir / name) as file:
+            file.write(encode_png(image))
 
 
 if __name__ == "__main__":

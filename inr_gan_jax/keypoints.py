@@ -130,6 +130,7 @@ def main(_) -> None:
     chosen, points = _labelled(DATA.value)
 
     from inr_gan_jax.runtime.devices import use_compilation_cache
+    from inr_gan_jax.storage.atomic import replaced
 
     use_compilation_cache()
     model = shared.load()
@@ -148,7 +149,8 @@ def main(_) -> None:
         print(f"{name:10}{row['dimensions']:12,}{score:>16}")
     if dest is not None:
         try:
-            dest.write_text(json.dumps(report, indent=2) + "\n")
+            with replaced(dest) as file:
+                file.write((json.dumps(report, indent=2) + "\n").encode())
         except OSError as error:
             raise UserError(f"--dest={dest} cannot be written: {error.strerror or error}") from None
 

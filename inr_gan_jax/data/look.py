@@ -30,6 +30,7 @@ from inr_gan_jax.data.survey import Survey, draw, folder_classes, kind
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import encode_png
 from inr_gan_jax.pictures.pixels import opaque, tile
+from inr_gan_jax.storage.atomic import replaced
 
 _SHOWN, _SHEET, _CELL = 10, 64, 96
 
@@ -188,7 +189,8 @@ def _main(_) -> None:
         store = Survey(store, max_bad=len(store), progress=False).store
     dest = epath.Path(values.dest or f"{store.name.replace('/', '_')}.look.png").expanduser()
     try:
-        dest.write_bytes(encode_png(sheet(store)))
+        with replaced(dest) as file:
+            file.write(encode_png(sheet(store)))
     except OSError as error:
         raise UserError(f"cannot write {dest}: {error.strerror or error}") from error
     print(f"contact sheet: {dest}")

@@ -3,19 +3,17 @@
     python -m inr_gan_jax.data.prepare --source=photos --dest=photos256.zip \\
         --width=256 --height=256 --crop=center
 
-The zip holds BMPs, whose pixels are read as they lie there (with transparency: uncompressed PNGs),
-and a `dataset.json` with the labels and a record of how it was made. The same input gives the same
-bytes. FID depends on the filter.
+The zip holds images, by default as their pixels lie in memory (BMP; with transparency: PNG of level
+0; from 20 GB on: PNG), and a `dataset.json` with the labels and a record of how it was made. The
+same input gives the same bytes. FID depends on the filter.
 """
 
 import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import io
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -54,6 +52,7 @@ def prepare(
     skip_kinds: Collection[str] = (),
     relabel: bool = False,
     seed: int = 0,
+    format: str = "auto",
     workers: int = 1,
     overwrite: bool = False,
     data_dir: str | None = None,
@@ -72,6 +71,7 @@ def prepare(
       max_bad: so many files that are no readable images are named and left out; by default 1%, at
         least 10.
       relabel: whether the source's labels are numbered anew, from 0 without gaps.
+      format: how images are encoded, see `archive.format_of`.
       skip_kinds: suffixes ("txt") of files to pass over.
 
     Raises:
@@ -90,12 +90,12 @@ def prepare(
         fit = dataclasses.replace(fit, channels=fit.channels or _channels_of_first(store))
     classes, names, line = _classes(store, labels, relabel)
     _say([line] if line else [], progress)
-    classes = classes and [classes[index] for index, _ in entries]
-    drawn = draw(classes, len(entries), max_images, seed)
-    entries = [entries[number] for number in drawn]
-    classes = classes and [classes[number] for number in drawn]
+    entries, classes = _drawn(entries, classes, max_images, seed)
     height, width = fit.size
-    _require_room(target, len(entries) * height * width * fit.channels, progress)
+    size = len(entries) * height * width * fit.channels
+    encoding = archive.format_of(format, fit.channels, size)
+    encode = _Encode(store, fit, strict, entries, encoding)
+    _say(archive.require_room(target, size, len(entries), encode), progress)
     record = {
         "width": width,
         "height": height,
@@ -103,23 +103,32 @@ def prepare(
         "count": len(entries),
         "filter": fit.filter,
         "crop": fit.crop,
+        "format": encoding.name,
         "source": store.name,
         "versions": {"pillow": PIL.__version__},
     }
     partial = target.parent / f"{target.name}.partial"
-    files = _in_order(_Encode(store, fit, strict, entries), len(entries), workers)
+    files = _in_order(encode, len(entries), workers)
     try:
         with contextlib.closing(files), partial.open("wb") as file:
             bar = tqdm(files, f"writing {target.name}", len(entries), disable=not progress)
-            archive.write(file, bar, bad, classes, names, record)
+            archive.write(file, bar, bad, classes, names, record, encoding.suffix)
         partial.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {dest}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    left_out = [f"left out: {reason}" for reason in bad.reasons]
-    _say(left_out + [f"{len(left_out)} files were left out"] * bool(left_out), progress)
+    _say(bad.lines(), progress)
     return record
+
+
+def _drawn(
+    entries: list[tuple[int, int]], classes: list[int] | None, most: int | None, seed: int
+) -> tuple[list[tuple[int, int]], list[int] | None]:
+    """At most so many of the entries, and the class of each."""
+    classes = classes and [classes[index] for index, _ in entries]
+    numbers = draw(classes, len(entries), most, seed)
+    return [entries[k] for k in numbers], classes and [classes[k] for k in numbers]
 
 
 def _say(lines: list[str], progress: bool) -> None:
@@ -127,24 +136,20 @@ def _say(lines: list[str], progress: bool) -> None:
         tqdm.write(line, file=sys.stderr)
 
 
-def _require_room(target: epath.Path, size: int, progress: bool) -> None:
-    """Tells how large the zip will be; UserError if a local disk has no room for it."""
-    _say([f"{target} will take {size / 1e9:.3g} GB"] if size > 1e9 else [], progress)
-    if "://" not in os.fspath(target):
-        free = shutil.disk_usage(target.parent).free
-        if size > free:
-            raise UserError(
-                f"{target} needs {size / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there: "
-                "make room, or take a smaller size or --max_images"
-            )
-
-
 class _Encode:
     """Number -> the bytes of its file, or why there are none. Picklable, for worker processes."""
 
-    def __init__(self, store: Store, fit: Fit, strict: bool, entries: list[tuple[int, int]]):
+    def __init__(
+        self,
+        store: Store,
+        fit: Fit,
+        strict: bool,
+        entries: list[tuple[int, int]],
+        encoding: archive.Format,
+    ):
         """`entries`: (image, frame) of each number."""
         self._store, self._fit, self._strict, self._entries = store, fit, strict, entries
+        self._encoding = encoding
 
     def __call__(self, number: int) -> bytes | UserError:
         index, frame = self._entries[number]
@@ -161,9 +166,7 @@ class _Encode:
                 f"{where} is {image.mode}, but the first image is "
                 f"{images.MODES[self._fit.channels]}: choose with --channels=1, 3 or 4"
             )
-        buffer = io.BytesIO()
-        self._fit(image, where).save(buffer, archive.FORMATS[self._fit.channels], compress_level=0)
-        return buffer.getvalue()
+        return self._encoding.encode(self._fit(image, where))
 
 
 def _in_order(
@@ -294,6 +297,7 @@ def _define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_list("skip_kinds", [], "Suffixes of files to pass over: txt,mp4.")
+    flags.DEFINE_string("format", "auto", f"Of the images: {archive.FORMATS}.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes.", lower_bound=1)
     flags.DEFINE_bool("overwrite", False, "Replace dest if it exists.")
     shared.path("data_dir", None, "Where TFDS keeps its data.")
@@ -315,6 +319,7 @@ def _main(_) -> None:
         skip_kinds=[suffix.strip().lower().lstrip(".") for suffix in values.skip_kinds],
         relabel=values.relabel,
         seed=values.seed,
+        format=values.format,
         workers=values.workers,
         overwrite=values.overwrite,
         data_dir=values.data_dir,

@@ -31,6 +31,11 @@ class Bad:
         self.reasons.append(reason)
         self.check()
 
+    def lines(self) -> list[str]:
+        """Each of them, and the count, if there are any."""
+        total = [f"{len(self.reasons)} files were left out"] * bool(self.reasons)
+        return [f"left out: {reason}" for reason in self.reasons] + total
+
     def check(self) -> None:
         """Raises UserError, with the first of them, if they are too many."""
         if len(self.reasons) > self._limit:

@@ -3,7 +3,7 @@
 import itertools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from etils import epath
 from tqdm import tqdm
@@ -27,9 +27,14 @@ class Results:
         writer,
         collapse_below: float,
         say: Callable[[str], None] = tqdm.write,
+        keep: Callable[[epath.Path, bytes], bool] | None = None,
     ):
-        """`writer` (a SummaryWriter, or None) draws the curves, `say` is told what comes out."""
+        """`writer` (a SummaryWriter, or None) draws the curves, `say` is told what comes out.
+
+        `keep` writes a file: whether it did, or will later; by default now, or it raises OSError.
+        """
         self._evaluator, self._writer, self._say = evaluator, writer, say
+        self._keep, self._mine = keep or _keep, []
         self._path = epath.Path(workdir) / FILE
         self._below = collapse_below
         self.known: set[tuple[str, float]] = set()  # (metric, kimg): not to be told again
@@ -47,7 +52,11 @@ class Results:
             if self._writer:
                 self._writer.write_scalars(model.images_seen, scalars(result))
                 self._writer.flush()
-            _write(self._path, [*_lines(self._path), json.dumps(result)])
+            self._mine.append(json.dumps(result))
+            there = _lines(self._path)  # without those that still wait for the disk
+            new = [line for line in self._mine if line not in there]
+            if self._keep(self._path, _joined([*there, *new])):
+                self._mine.clear()
         worst = {name for result in found for name in collapsed(result, self._below)}
         if worst:
             logging.warning(
@@ -65,7 +74,7 @@ def forget(workdir: epath.PathLike, images: int) -> set[tuple[str, float]]:
     results = [json.loads(line) for line in lines]
     kept = [result["kimg"] <= images / 1000 for result in results]
     if not all(kept):
-        _write(path, list(itertools.compress(lines, kept)))
+        _keep(path, _joined(itertools.compress(lines, kept)))
     return {(r["metric"], r["kimg"]) for r in itertools.compress(results, kept)}
 
 
@@ -83,9 +92,14 @@ def _is_result(line: str) -> bool:
     return isinstance(found, dict) and {"metric", "kimg"} <= found.keys()
 
 
-def _write(path: epath.Path, lines: list[str]) -> None:
+def _joined(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _keep(path: epath.Path, data: bytes) -> bool:
     with replaced(path) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
+        file.write(data)
+    return True
 
 
 def evaluate_workdir(

@@ -68,7 +68,8 @@ def save(
     if suffix == FUNCTION and (width or height or options):
         raise UserError(f"{path} would hold the image itself: it has no size, window or samples")
     view = image.view(width, height, **options)
-    with writable(path, overwrite):
+    goes_on = suffix in (*TIFF, DEEP_ZOOM)
+    with writable(path, overwrite, "; the same call goes on where it stopped" * goes_on):
         if suffix == FUNCTION:
             batch = jax.tree.map(lambda a: a[None], image.params.image)
             inr_file.save_images(path, dataclasses.replace(image.params, image=batch), dtype)
@@ -82,8 +83,11 @@ def save(
 
 
 @contextlib.contextmanager
-def writable(path: epath.PathLike, overwrite: bool) -> Iterator[epath.Path]:
-    """A file that may be written to within: its folder is there; an OSError becomes a UserError."""
+def writable(path: epath.PathLike, overwrite: bool, hint: str = "") -> Iterator[epath.Path]:
+    """A file that may be written to within: its folder is there; an OSError becomes a UserError.
+
+    `hint` ends the message of the latter.
+    """
     path = epath.Path(path).expanduser()
     try:
         if path.is_dir():
@@ -93,7 +97,7 @@ def writable(path: epath.PathLike, overwrite: bool) -> Iterator[epath.Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{path} cannot be written: {error.strerror or error}{hint}") from None
 
 
 def _save_picture(image: Tiled, path, view: View, tile: int, quality: int) -> None:

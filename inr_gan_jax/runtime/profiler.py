@@ -41,8 +41,23 @@ class Profiler:
         """Ends the trace, if there is one, and says how to look at it."""
         if self._tracing is None:
             return
-        jax.profiler.stop_trace()
         made, self._tracing = self._tracing, None
+        try:
+            jax.profiler.stop_trace()
+            picture = self._copy(made)
+        except OSError as error:  # a full disk
+            self._say(f"the profile cannot be written: {error}")
+            return
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        steps = min(self._iteration, self._end) - self._begin
+        self._say(
+            f"profile of {steps} iterations: open {picture} on "
+            f"https://ui.perfetto.dev, or: pip install xprof; xprof --logdir={self._folder}"
+        )
+
+    def _copy(self, made: Path) -> epath.Path:
+        """Copies the trace into the workdir: the file to look at."""
         for path in filter(Path.is_file, made.rglob("*")):
             place = self._folder / path.relative_to(made).as_posix()
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -50,15 +65,14 @@ class Profiler:
                 shutil.copyfileobj(source, target)
             if path.name.startswith("perfetto"):
                 picture = place
-        shutil.rmtree(made)
-        steps = min(self._iteration, self._end) - self._begin
-        self._say(
-            f"profile of {steps} iterations: open {picture} on "
-            f"https://ui.perfetto.dev, or: pip install xprof; xprof --logdir={self._folder}"
-        )
+        return picture
 
     def _start(self) -> None:
-        self._tracing = Path(tempfile.mkdtemp())  # here, as the workdir may be in a cloud
+        try:
+            self._tracing = Path(tempfile.mkdtemp())  # here, as the workdir may be in a cloud
+        except OSError as error:
+            self._say(f"no profile is made: {error}")
+            return
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # tracing each call in Python would slow it down
         jax.profiler.start_trace(

@@ -5,11 +5,13 @@ first forgets what it told after that count. (TensorBoard has an event that says
 loader does not know it.)
 """
 
+import os
 import re
 import struct
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 
 from absl import logging
 from etils import epath
@@ -23,45 +25,59 @@ from inr_gan_jax.storage.paths import is_cloud
 EVENTS = "events.out.tfevents."  # what the names of event files begin with
 
 _LARGE = 1 << 20  # bytes
+_MOST = 1 << 27  # bytes that wait for a disk; what comes then is lost, as the warning says
 _COUNTED = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(\d+)  ")
 
 
 class Growing:
     """A file that is appended to. A kill costs at most the end of the last piece.
 
-    On a disk each piece is there at once. A cloud's files cannot grow: there each `flush` writes
-    all of it anew, and one that fails is made good by the next.
+    On a disk each piece is there at once; a cloud's files cannot grow: there each `flush` writes
+    all of it anew. What cannot be written (the disk is full) is told once, waits in memory, and is
+    made good by the next call, exactly where the file ends.
     """
 
     def __init__(self, path: epath.PathLike):
-        self._path, self._file = epath.Path(path), None
+        self._path, self._file, self._waits = epath.Path(path), None, False
         if is_cloud(path):
             self._whole = bytearray(self._path.read_bytes() if self._path.exists() else b"")
             self._visible = len(self._whole)
         else:
-            self._file = self._path.open("ab")
+            self._file = FileIO(os.fspath(self._path), "ab")
+            self._rest = bytearray()
 
     def write(self, data: bytes) -> None:
         """Appends."""
         if self._file is None:
             self._whole += data
-        else:
-            self._file.write(data)
-            self._file.flush()
+        elif len(self._rest) < _MOST:
+            self._rest += data
+            self.flush()
 
     def flush(self) -> None:
         """Makes what was written visible."""
-        if self._file is None and self._visible < len(self._whole):
-            try:
-                with replaced(self._path) as file:
-                    file.write(bytes(self._whole))
-                self._visible = len(self._whole)
-            except Exception as error:  # networks fail in any way: no reason to end a run
-                logging.warning("%s cannot be written now: %s", self._path, error)
+        try:
+            self._put_out()
+            self._waits = False
+        except Exception as error:  # networks fail in any way: no reason to end a run
+            if not self._waits:
+                self._waits = True  # first: the warning may itself be a line of this file
+                logging.warning("%s cannot be written now, but later: %s", self._path, error)
+
+    def _put_out(self) -> None:
+        if self._file is not None:
+            while self._rest:
+                del self._rest[: self._file.write(self._rest)]
+        elif self._visible < len(self._whole):
+            with replaced(self._path) as file:
+                file.write(bytes(self._whole))
+            self._visible = len(self._whole)
 
     def close(self) -> None:
         """Writes the rest; nothing may be appended then."""
         self.flush()
+        if self._waits:
+            logging.error("the end of %s was never written", self._path)
         if self._file is not None:
             self._file.close()
 

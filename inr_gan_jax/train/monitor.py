@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from inr_gan_jax.storage.events import SummaryWriter
 from inr_gan_jax.storage.growing import Log
+from inr_gan_jax.storage.later import Later
 
 LOG = "log.txt"  # in a workdir
 SHOWN = {"G": "loss/g", "D": "loss/d", "R1": "r1/penalty", "p": "augment/p"}  # on the console
@@ -44,6 +45,7 @@ class Monitor:
         self._speaks = jax.process_index() == 0
         self.writer = SummaryWriter(directory) if self._speaks else None
         self._log = Log(epath.Path(directory) / LOG) if self._speaks else None
+        self._later = Later()
         self._warnings = _Warnings(self._note)
         logging.getLogger().addHandler(self._warnings)
         self._total, self.images = total_images, 0
@@ -119,6 +121,7 @@ class Monitor:
         self.say("  ".join(filter(None, parts)))
         if self._log:
             self._log.flush()
+        self._later.retry()
         return values
 
     def _means(self) -> dict[str, float]:
@@ -141,6 +144,10 @@ class Monitor:
             self.writer.write_images(images, {tag: picture[None]})
             self.writer.flush()
 
+    def keep(self, path: epath.PathLike, data: bytes) -> bool:
+        """Writes a file of the workdir (the first process does): whether it did, or will later."""
+        return not self._speaks or self._later.write(path, data)
+
     def hparams(self, values: Mapping[str, object]) -> None:
         """The configuration of this start to TensorBoard."""
         if self.writer:
@@ -148,7 +155,8 @@ class Monitor:
             self.writer.write_hparams(values, self.images and self.images + 1)
 
     def close(self) -> None:
-        """Ends the event file and the log."""
+        """Ends the event file and the log, and tries once more what could not be written."""
+        self._later.close()
         logging.getLogger().removeHandler(self._warnings)
         if self._speaks:
             self.writer.close()
@@ -168,8 +176,7 @@ class _Warnings(logging.Handler):
         self._note = note
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # a full disk: the console has it
-            self._note(f"{record.levelname.lower()}: {record.getMessage()}")
+        self._note(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _short(rate: float) -> str:

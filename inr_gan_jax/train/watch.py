@@ -19,7 +19,6 @@ from inr_gan_jax.pictures.encode import encode_png
 from inr_gan_jax.pictures.pixels import tile, to_uint8
 from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.runtime.sharding import together
-from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.checkpoint import FOLDER as CHECKPOINTS
 from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.state import TrainState
@@ -62,7 +61,9 @@ class Watch:
         if config.evaluate.kimg > 0:
             evaluator = Evaluator(self._model, source, config.evaluate, detector_weights)
             below = config.evaluate.collapse_below
-            self._results = Results(evaluator, workdir, monitor.writer, below, monitor.say)
+            self._results = Results(
+                evaluator, workdir, monitor.writer, below, monitor.say, monitor.keep
+            )
         self._start, self.drawn, self.measured = 0, False, False
 
     def going_on_from(self, images: int) -> None:
@@ -139,11 +140,8 @@ class Watch:
     def _write(self, name: str, images: np.ndarray, count: int) -> None:
         picture = tile(images, self._columns)
         self._monitor.picture(count, "real" if name == "real" else "generated", picture)
-        if jax.process_index() == 0:  # the file comes last: where it is, nothing is to be done
-            path = self._place(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(path) as file:
-                file.write(encode_png(picture))
+        # The file comes last: where it is, nothing is to be done.
+        self._monitor.keep(self._place(name), encode_png(picture))
 
     def _place(self, name: str) -> epath.Path:
         return self._workdir / self.FOLDER / f"{name}.png"

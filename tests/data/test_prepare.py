@@ -1,5 +1,6 @@
 """The preparation tool, end to end and rule by rule."""
 
+import argparse
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -17,10 +18,12 @@ import zipfile
 import numpy as np
 import PIL
 import pytest
+from etils import epath
 from helpers.environment import environment
 from helpers.samples import LABELS, picture, pixels
 from PIL import Image
 
+from inr_gan_jax.data import archive
 from inr_gan_jax.data.prepare import Fit, prepare
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.data.survey import draw
@@ -84,6 +87,7 @@ def test_end_to_end(make_folder, tmp_path):
         "count": 5,
         "filter": "box",
         "crop": "none",
+        "format": "bmp",
         "source": "photos",
         "sha256": digest,
     }
@@ -335,3 +339,56 @@ def parent_of(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if state == "Z" else int(parent)
+
+
+@pytest.mark.parametrize(
+    "asked, channels, name, suffix",
+    [
+        ("auto", 3, "bmp", "bmp"),
+        ("auto", 4, "png:0", "png"),
+        ("png", 1, "png:6", "png"),
+        ("png:9", 4, "png:9", "png"),
+        ("webp-lossless", 4, "webp-lossless", "webp"),
+        ("jpg:95", 3, "jpg:95", "jpg"),
+        ("jpg", 1, "jpg:95", "jpg"),
+    ],
+)
+def test_formats(make_folder, tmp_path, asked, channels, name, suffix):
+    """All give the pixels back, JPEG nearly; and what they would lose is refused."""
+    dest, options = tmp_path / "x.zip", {"progress": False, "format": asked}
+    fit = dataclasses.replace(FIT, channels=channels)
+    record = prepare(str(make_folder(channels=channels)), str(dest), fit, **options)
+    assert record["format"] == name
+    source = open_source(str(dest), height=6, width=6, channels=channels, labels=False)
+    with zipfile.ZipFile(dest) as archive:
+        assert archive.namelist()[0].endswith(f".{suffix}")
+    for index in range(5):
+        expected = pixels(index, 6, 6, channels).reshape(6, 6, channels).astype(int)
+        assert np.abs(source[index][0] - expected).max() <= (40 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize(
+    "asked, channels, said",
+    [
+        ("tiff", 3, "must be auto, bmp, png"),
+        ("png:10", 3, "must be auto"),
+        ("bmp:3", 3, "must be auto"),
+        ("bmp", 4, "has no transparency"),
+        ("jpg", 4, "has no transparency"),
+        ("webp-lossless", 1, "has no grey"),
+    ],
+)
+def test_formats_that_cannot_be(make_folder, tmp_path, asked, channels, said):
+    fit = dataclasses.replace(FIT, channels=channels)
+    assert said in refused(make_folder(), tmp_path / "x.zip", fit, format=asked)
+
+
+def test_large_data_are_compressed_and_measured_before_they_are_written(monkeypatch, tmp_path):
+    form = archive.format_of("auto", 3, 20_000_000_000)
+    assert form.name == "png:6" and archive.format_of("auto", 4, 10**11).name == "png:6"
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: argparse.Namespace(free=10**9))
+    target = epath.Path(tmp_path / "x.zip")
+    lines = archive.require_room(target, 2 * 10**9, 10_000, lambda k: bytes(50_000 + k))
+    assert lines == [f"{target} will take about 0.55 GB"]
+    with pytest.raises(UserError, match="needs about 1.1 GB, but 1 GB are free .* --format"):
+        archive.require_room(target, 2 * 10**9, 20_000, lambda k: bytes(45_000 + k))

@@ -298,7 +298,7 @@ def test_a_cloud_that_is_away_for_a_while_costs_nothing(tmp_path, monkeypatch, c
 
     bucket.open = fail
     monitor.report(16)
-    assert "cannot be written now: no route to host" in caplog.text
+    assert "cannot be written now, but later: no route to host" in caplog.text
     bucket.open = plain
     monitor.report(24)
     monitor.close()
