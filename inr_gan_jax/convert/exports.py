@@ -29,13 +29,14 @@ def arrays_of(model: Model) -> dict[str, np.ndarray]:
 def write_safetensors(model: Model, dest: epath.PathLike) -> None:
     """Writes the arrays, in our layout, with the configuration as JSON in the file's metadata.
 
-    Metadata (strings, as the format wants): `format`, `config`, `class_counts` and `images`, the
-    images seen in training. Raises UserError where `dest` cannot be written.
+    Metadata (strings, as the format wants): `format`, `config`, `class_counts`, `class_names` and
+    `images`, the images seen in training. Raises UserError where `dest` cannot be written.
     """
     metadata = {
         "format": "inr_gan_jax generator",
         "config": json.dumps(to_plain(model.config)),
         "class_counts": json.dumps(list(model.class_counts)),
+        "class_names": json.dumps(list(model.class_names)),
         "images": str(model.images_seen),
     }
     _write(dest, save(arrays_of(model), metadata))

@@ -44,7 +44,8 @@ def format_of(text: str, channels: int, size: int) -> Format:
     """The format that a user names, for images of `channels` that take `size` bytes as pixels.
 
     `auto` leaves pixels as they are (BMP, or PNG of level 0 with transparency) below 20 GB, as
-    decoding is what limits reading. UserError for what is no format, or would lose channels.
+    decoding is what limits reading; beyond, WebP is smaller than PNG and is read as fast, but has
+    no grey. UserError for what is no format, or would lose channels.
     """
     found = _FORM.fullmatch(text)
     number = int(found["number"]) if found and found["number"] else None
@@ -52,9 +53,10 @@ def format_of(text: str, channels: int, size: int) -> Format:
     if not found or (number is not None and number > most):
         raise UserError(f"--format={text} must be {FORMATS}")
     kind = found["kind"]
-    if kind == "auto":
-        kind = "png" if channels == 4 or size >= _RAW_BELOW else "bmp"
-        number = 0 if channels == 4 and size < _RAW_BELOW else None
+    if kind == "auto" and size < _RAW_BELOW:
+        kind, number = ("png", 0) if channels == 4 else ("bmp", None)
+    elif kind == "auto":
+        kind = "png" if channels == 1 else "webp-lossless"
     if channels == 4 and kind in ("bmp", "jpg"):
         raise UserError(f"--format={text} has no transparency: use png, webp-lossless or auto")
     if channels == 1 and kind == "webp-lossless":

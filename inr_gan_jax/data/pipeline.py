@@ -8,6 +8,7 @@ next one of the data set that can.
 
 import atexit
 import logging
+import shutil
 import weakref
 
 import grain
@@ -18,6 +19,8 @@ from inr_gan_jax.data.sources import Source
 from inr_gan_jax.data.workers import end_with_parent
 from inr_gan_jax.errors import UserError
 
+_SHARED = "/dev/shm"
+_AHEAD = 2  # batches that each worker process has ready
 _SHUFFLE, _MIRROR = 0, 1  # Purposes of randomness: changing a number changes every run.
 
 
@@ -130,9 +133,27 @@ def batches(
     if workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain reads its flags; a library has no command line.
-        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
+        batch = batch_size // process_count * source.height * source.width * source.channels
+        if not _fits_shared_memory(workers * (_AHEAD + 2) * batch):  # or they would die of SIGBUS
+            piped = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
+            dataset = grain.experimental.WithOptionsIterDataset(dataset, piped)
         dataset = dataset.mp_prefetch(processes, worker_init_fn=end_with_parent).map(_own_memory)
     return Batches(dataset, source, max_skipped)
+
+
+def _fits_shared_memory(needed: int) -> bool:
+    """Whether batches can go through shared memory; if there is too little, a warning says so."""
+    try:
+        free = shutil.disk_usage(_SHARED).free
+    except OSError:  # another system's
+        return True
+    if needed > free:
+        logging.warning(
+            "%s has %.3g MB free, %.3g MB would be needed: the readers send images more slowly "
+            "(docker run --shm-size=1g gives more)", _SHARED, free / 1e6, needed / 1e6
+        )  # fmt: skip
+    return needed <= free
 
 
 def image_at(

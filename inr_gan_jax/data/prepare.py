@@ -4,8 +4,8 @@
         --width=256 --height=256 --crop=center
 
 The zip holds images, by default as their pixels lie in memory (BMP; with transparency: PNG of level
-0; from 20 GB on: PNG), and a `dataset.json` with the labels and a record of how it was made. The
-same input gives the same bytes. FID depends on the filter.
+0; from 20 GB on: lossless WebP or, grey, PNG), and a `dataset.json` with the labels and a record of
+how it was made. The same input gives the same bytes. FID depends on the filter.
 """
 
 import collections

@@ -3,11 +3,13 @@
 import itertools
 import logging
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing import shared_memory
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from helpers.environment import environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inr_gan_jax.data import pipeline
 from inr_gan_jax.data.pipeline import batches, image_at
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
@@ -22,6 +25,8 @@ from inr_gan_jax.errors import UserError
 
 class Counted:
     """A source whose image i shows i, with 0 beside it to tell flips: [1, 2, 1]."""
+
+    height, width, channels = 1, 2, 1
 
     def __init__(self, length: int):
         self._length = length
@@ -169,6 +174,28 @@ def test_worker_processes_keep_the_order():
     options = {"start_image": 8, "workers": 2, "threads": 1}
     found = take(Counted(10), 7, seed=5, batch_size=4, mirror=True, **options)
     assert_same(found, expected)
+
+
+def test_too_little_shared_memory_is_done_without(monkeypatch, caplog):
+    """As in a container, whose /dev/shm has 64 MB: a reader that filled it would be killed."""
+    usage = shutil.disk_usage(".")._replace(free=0)
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: usage)
+    shared, init = [], shared_memory.SharedMemory.__init__
+
+    def opened(self, *args, **options):
+        shared.append(args)
+        init(self, *args, **options)
+
+    monkeypatch.setattr(shared_memory.SharedMemory, "__init__", opened)
+    options = {"start_image": 8, "workers": 1, "threads": 1}
+    expected = take(Counted(10), 7, seed=5, batch_size=4, mirror=True, start_image=8)
+    assert_same(take(Counted(10), 7, seed=5, batch_size=4, mirror=True, **options), expected)
+    assert not shared
+    (record,) = caplog.records
+    assert "/dev/shm has 0 MB free, 3.2e-05 MB would be needed" in record.getMessage()
+    usage = usage._replace(free=10**9)
+    assert_same(take(Counted(10), 7, seed=5, batch_size=4, mirror=True, **options), expected)
+    assert shared
 
 
 @pytest.mark.parametrize("options", [{"threads": 0}, {"threads": 2}, {"workers": 1}])
