@@ -1,4 +1,4 @@
-"""Any file that Pillow reads -> an upright 8-bit image in sRGB, for preparation.
+"""Any file that Pillow reads: what its header says, and its upright 8-bit image in sRGB.
 
 Training reads what `images` decodes: upright PNG, JPEG, WebP and BMP of 8 bits. Here is what people
 have: rotated, 16-bit, wide-gamut, animated, of other formats.
@@ -26,31 +26,53 @@ _LARGEST_PROFILE = 1 << 27  # bytes, decompressed
 class Found:
     """What a header says of its image."""
 
+    format: str  # Pillow's: "PNG", "TIFF", ...
     mode: str  # Pillow's: "P", "I;16", "CMYK", ...
+    plain: str  # the mode that it counts as: palettes as RGB or RGBA
     size: tuple[int, int]  # (height, width), upright
+    rotated: bool  # it is stored otherwise
     grey: bool
     alpha: bool
     deep: bool  # more than 8 bits a channel
     frames: int  # 1, or those of an animation
     bytes: int
 
+    @property
+    def channels(self) -> int:
+        """Of a model that takes it as it is; 0: none does."""
+        return next((count for count, mode in images.MODES.items() if mode == self.plain), 0)
+
 
 def look(file: BinaryIO, where: str) -> Found:
     """Reads the header of a seekable file; UserError, naming it, for what is no image."""
     with _opened(file, where) as image:
         width, height = image.size
-        if images.orientation(image) >= 5:
+        orientation = images.orientation(image)
+        if orientation >= 5:
             width, height = height, width
         deep = image.mode.startswith(("I", "F")) or _declared_bits(image) > 8
         return Found(
+            image.format,
             image.mode,
+            images.plain_mode(image),
             (height, width),
+            orientation != 1,
             grey=image.mode in _GREY or image.mode.startswith(("I", "F")),
             alpha=image.has_transparency_data,
             deep=deep,
             frames=getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1,
             bytes=file.seek(0, io.SEEK_END),
         )
+
+
+def inspect(file: BinaryIO, where: str) -> Found:
+    """`look` at a file that training is to read as it lies; UserError, naming it, if it cannot."""
+    try:
+        found = look(file, where)
+    except UserError as error:
+        raise UserError(f"{error}: replace or remove it") from error
+    images.require_plain(file, found.format, found.plain, found.rotated, where)
+    return found
 
 
 def decode(data: bytes, where: str, frame: int = 0) -> Image.Image:
@@ -133,7 +155,7 @@ class _opened:
         return self._image
 
     def __exit__(self, kind, error, traceback) -> None:
-        self._image.close()
+        self._image.__exit__(kind, error, traceback)  # close() would close the caller's file
         if isinstance(error, Exception) and not isinstance(error, UserError):
             raise self._named(error) from error
 

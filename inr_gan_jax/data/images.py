@@ -1,6 +1,5 @@
 """One encoded image: what its header says, whether it is whole, and its pixels."""
 
-import dataclasses
 import io
 from typing import BinaryIO
 
@@ -26,45 +25,24 @@ _EXIF_ORIENTATION = 0x0112
 _TAIL = 1 << 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """What a file says of its image. `channels` is 0 for modes that no model takes (CMYK, ...)."""
-
-    height: int
-    width: int
-    channels: int
-    mode: str
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.height, self.width
-
-
-def inspect(file: BinaryIO, where: str) -> Header:
-    """Reads the header of a seekable file and checks that the file is whole, without decoding it.
-
-    Raises UserError, naming the file by `where`, if it is no image, is truncated, has more than
-    8 bits a channel or asks to be rotated.
-    """
-    with _named(where):
-        with Image.open(file, formats=_FORMATS) as image:
-            mode, format_ = plain_mode(image), image.format
-            width, height = image.size
-            rotated = orientation(image) != 1
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        head = file.read(32)
-        refuse_deep(head, mode, where)
-        if not _is_whole(file, format_, head, size):
-            raise UserError(f"{where} is truncated: copy or download it again")
+def require_plain(file: BinaryIO, format_: str, mode: str, rotated: bool, where: str) -> None:
+    """Raises UserError unless training reads a seekable file as it lies: whole, upright, 8 bits."""
+    if format_ not in (*_FORMATS, "MPO"):  # an MPO begins as a JPEG
+        raise UserError(
+            f"{where} is {format_}, which training does not read: "
+            "python -m inr_gan_jax.data.prepare does"
+        )
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(32)
+    refuse_deep(head, mode, where)
+    if not _is_whole(file, format_, head, size):
+        raise UserError(f"{where} is truncated: copy or download it again")
     if rotated:
         raise UserError(
             f"{where} is stored rotated (EXIF orientation): "
             "write upright images with python -m inr_gan_jax.data.prepare"
         )
-    channels = next((count for count, known in MODES.items() if known == mode), 0)
-    return Header(height, width, channels, mode)
 
 
 def decode(data: bytes, where: str) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from inr_gan_jax.data import images
+from inr_gan_jax.data import anything, images
 from inr_gan_jax.data.labels import gaps, require_few
 from inr_gan_jax.data.named import DigitsStore, NamedStore, TfdsStore
 from inr_gan_jax.data.stores import PREPARE, FileStore, Store, ZipStore, open_files, refuse_unread
@@ -204,7 +204,7 @@ def _check_files(store: FileStore, size: tuple[int, int], channels: int, progres
         )
     for index, header in enumerate(headers):
         if header.channels != channels:
-            raise UserError(images.wrong_channels(store.where(index), header.mode, channels))
+            raise UserError(images.wrong_channels(store.where(index), header.plain, channels))
 
 
 def _check_record(store: ZipStore, record: dict) -> None:
@@ -212,8 +212,8 @@ def _check_record(store: ZipStore, record: dict) -> None:
     first = store.inspect(0)
     found = {
         "count": len(store),
-        "height": first.height,
-        "width": first.width,
+        "height": first.size[0],
+        "width": first.size[1],
         "channels": first.channels,
     }
     for key, value in found.items():
@@ -225,11 +225,11 @@ def _check_record(store: ZipStore, record: dict) -> None:
             )
 
 
-def _scan(store: FileStore, progress: bool) -> Iterator[images.Header]:
+def _scan(store: FileStore, progress: bool) -> Iterator[anything.Found]:
     """The headers of all files, in order; raises at the first that is not in order."""
     starts = range(0, len(store), _SCAN_CHUNK)
 
-    def inspect_chunk(start: int) -> list[images.Header]:
+    def inspect_chunk(start: int) -> list[anything.Found]:
         return [store.inspect(i) for i in range(start, min(start + _SCAN_CHUNK, len(store)))]
 
     pool = concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS)

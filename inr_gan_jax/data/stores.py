@@ -119,13 +119,13 @@ class FileStore(Store):
         except _UNREADABLE as error:
             raise UserError(_unreadable(self.where(index), error)) from error
 
-    def inspect(self, index: int) -> images.Header:
-        """Checks a file without decoding it, see `images.inspect`."""
-        return self._opened_by(images.inspect, index)
-
     def look(self, index: int) -> anything.Found:
         """What the header of a file says, whatever its format, see `anything.look`."""
         return self._opened_by(anything.look, index)
+
+    def inspect(self, index: int) -> anything.Found:
+        """The same of a file that training is to read as it lies, see `anything.inspect`."""
+        return self._opened_by(anything.inspect, index)
 
     def _opened_by(self, look: Callable[[BinaryIO, str], _T], index: int) -> _T:
         try:

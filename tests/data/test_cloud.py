@@ -69,7 +69,7 @@ def test_kinds_that_training_does_not_read_are_told_before_anything_is_copied(fi
 
 def test_the_user_reads_the_name_he_gave(filled):
     filled.pipe("/bucket/photos/b/3.png", b"damaged")
-    with pytest.raises(UserError, match="^gs://bucket/photos/b/3.png cannot be decoded"):
+    with pytest.raises(UserError, match="^gs://bucket/photos/b/3.png is no image"):
         open_rgb("gs://bucket/photos")
     with pytest.raises(UserError, match="^the images of gs://bucket/x.zip are 6x6, but"):
         open_rgb("gs://bucket/x.zip", height=8, width=8)
