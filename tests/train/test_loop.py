@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from helpers.runs import opened
 from helpers.training import shallow
-from jax.experimental.compilation_cache import compilation_cache
 
 from inr_gan_jax.config import parse
 from inr_gan_jax.data.sources import open_source
@@ -22,6 +21,8 @@ from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
 
+pytestmark = pytest.mark.usefixtures("programs_are_kept")
+
 
 def tiny(**train):
     """20 iterations of a network of 16x16 on two devices."""
@@ -31,23 +32,6 @@ def tiny(**train):
     config.log.grid_size = 4
     config.update_from_flattened_dict({f"train.{key}": value for key, value in train.items()})
     return parse(config)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs_are_kept(tmp_path_factory):
-    """The runs of this module compile once."""
-    changes = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in changes}
-    for values in (changes, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is changes:
-            yield
 
 
 @pytest.fixture
