@@ -28,7 +28,7 @@ from absl import flags
 
 from benchmarks.networks import random_like, random_networks
 from benchmarks.timing import machine, medians
-from benchmarks.train import configured, seconds_per_iteration
+from benchmarks.train import configured, phases_of
 from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
 from inr_gan_jax.costs.program import Cost, cost_of
@@ -250,7 +250,7 @@ def _training(name: str, batch: int, dtype: str) -> tuple[float, list[Cost], str
         trainer = Trainer(config, [100] * config.model.num_classes, dtype=dtype)
         try:
             _compile(trainer)
-            seconds = seconds_per_iteration(trainer, 2 if SHORT.value else 5)
+            seconds = medians(phases_of(trainer), 2 if SHORT.value else 5)
         except jax.errors.JaxRuntimeError as error:
             if microbatches >= MOST_MICROBATCHES or "RESOURCE_EXHAUSTED" not in str(error):
                 raise

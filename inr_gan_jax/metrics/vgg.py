@@ -14,7 +14,7 @@ from flax import nnx
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics import weights
 from inr_gan_jax.metrics.inception import rgb
-from inr_gan_jax.models.layers import conv2d
+from inr_gan_jax.models.convolution import conv2d
 
 _SIZE, _PLACES = 224, 7  # pixels a side; places a side that are left before the dense layers
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of [0, 1]

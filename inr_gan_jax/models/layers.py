@@ -4,13 +4,13 @@ An equalised layer stores weights of unit variance and scales them at run time, 
 is the same relative size in every layer (Karras et al. 2018, section 4.1).
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
+
+from inr_gan_jax.models.convolution import add_bias, conv2d
 
 
 class Buffer(nnx.Variable):
@@ -80,35 +80,6 @@ class Dense(nnx.Module):
         return x @ self.weight[...].T * gain + self.bias[...] * self.lr_mult
 
 
-def conv2d(x_bhwi, w_hwio, *, stride=1, padding=0) -> jax.Array:
-    """Plain correlation, NHWC by HWIO; `padding` zeros on every side; sums in float32."""
-
-    def convolved(x, w):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, w, (stride, stride), [(padding, padding)] * 2, dimension_numbers=numbers
-        )
-
-    w = w_hwio.astype(x_bhwi.dtype)
-    if stride == 1:
-        return convolved(x_bhwi, w)
-    # On a CPU, R1's gradient of a strided convolution takes up to 35 times as long as of a product.
-    multiplied = functools.partial(_gathered_product, stride=stride, padding=padding)
-    return jax.lax.platform_dependent(x_bhwi, w, cpu=multiplied, default=convolved)
-
-
-def _gathered_product(x_bhwi, w_hwio, *, stride: int, padding: int) -> jax.Array:
-    """A convolution as one product: what a window sees is laid side by side before it."""
-    x = jnp.pad(x_bhwi, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    *kernel, _, outputs = w_hwio.shape
-    rows, columns = (x.shape[axis + 1] - kernel[axis] + 1 for axis in (0, 1))
-    offsets = np.ndindex(*kernel)
-    seen = [x[:, i : i + rows : stride, j : j + columns : stride] for i, j in offsets]
-    x, sums = jnp.concatenate(seen, -1), at_least_float32(x.dtype)
-    y = jnp.matmul(x, w_hwio.reshape(-1, outputs), preferred_element_type=sums)
-    return y.astype(x.dtype)
-
-
 class Conv(nnx.Module):
     """Equalised convolution, NHWC; weights `[k, k, in, out]`; the bias is optional."""
 
@@ -123,4 +94,4 @@ class Conv(nnx.Module):
         padding = k // 2 if padding is None else padding
         w = self.weight[...] / (inputs * k * k) ** 0.5
         y_bhwo = conv2d(x_bhwi, w, stride=stride, padding=padding)
-        return y_bhwo + self.bias[...].astype(y_bhwo.dtype) if self.has_bias else y_bhwo
+        return add_bias(y_bhwo, self.bias[...]) if self.has_bias else y_bhwo

@@ -4,6 +4,8 @@ The filter is separable and has four taps: shifted sums of slices are exact, qui
 and differentiable twice, where a depthwise convolution is slow (on CPU by an order of magnitude).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -18,16 +20,29 @@ def _filter_axis(x: jax.Array, axis: int, stride: int) -> jax.Array:
     return sum(parts[1:], parts[0])
 
 
-def blur(x_bhwc: jax.Array, padding: int, *, gain=1.0, stride=1) -> jax.Array:
-    """Pads with `padding` zeros on every side, filters, keeps every `stride`-th sample: NHWC."""
-    x_bhwc = jnp.pad(x_bhwc, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    y = _filter_axis(_filter_axis(x_bhwc, 1, stride), 2, stride)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def blur(x_bhwc: jax.Array, padding: int, gain: float = 1.0) -> jax.Array:
+    """Pads with `padding` zeros on every side and filters: NHWC."""
+    return _filtered(x_bhwc, padding, 1, gain)
+
+
+# The filter is symmetric, so blurring is its own transpose, but for the margin.
+blur.defvjp(
+    lambda x, padding, gain: (blur(x, padding, gain), None),
+    lambda padding, gain, _, dy: (blur(dy, len(TAPS) - 1 - padding, gain),),
+)
+
+
+def _filtered(x, padding: int, stride: int, gain: float):
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    y = _filter_axis(_filter_axis(x, 1, stride), 2, stride)
     return y * gain if gain != 1 else y
 
 
+@jax.custom_vjp
 def downsample(x_bhwc: jax.Array) -> jax.Array:
     """`[B, H, W, C] -> [B, H/2, W/2, C]`: filter, then decimate."""
-    return blur(x_bhwc, 1, stride=2)
+    return _filtered(x_bhwc, 1, 2, 1.0)
 
 
 def _upsample_axis(x: jax.Array, axis: int) -> jax.Array:
@@ -45,6 +60,12 @@ def _upsample_axis(x: jax.Array, axis: int) -> jax.Array:
     return pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
 
 
+@jax.custom_vjp
 def upsample(x_bhwc: jax.Array) -> jax.Array:
     """`[B, H, W, C] -> [B, 2H, 2W, C]`: zeros inserted, filtered with gain 4."""
     return _upsample_axis(_upsample_axis(x_bhwc, 1), 2)
+
+
+# Each is the other's transpose, but for the gain of 4.
+downsample.defvjp(lambda x: (downsample(x), None), lambda _, dy: (upsample(dy) * 0.25,))
+upsample.defvjp(lambda x: (upsample(x), None), lambda _, dy: (downsample(dy) * 4.0,))

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inr_gan_jax.models import resample
-from inr_gan_jax.models.layers import Buffer, Dense, at_least_float32, conv2d, lrelu
+from inr_gan_jax.models.convolution import conv2d, transposed_conv2d
+from inr_gan_jax.models.layers import Buffer, Dense, at_least_float32, lrelu
 
 
 def modulated_conv(x_bhwi, weight_hwio, style_bi, *, upsample=False) -> jax.Array:
@@ -29,16 +30,8 @@ def modulated_conv(x_bhwi, weight_hwio, style_bi, *, upsample=False) -> jax.Arra
     )
     x = x_bhwi * style_bi[:, None, None, :].astype(x_bhwi.dtype)
     if upsample:
-        # A plain transposed convolution: zeros inserted, the kernel spatially flipped.
-        y = jax.lax.conv_general_dilated(
-            x,
-            weight_hwio[::-1, ::-1].astype(x.dtype),
-            (1, 1),
-            [(2, 2), (2, 2)],
-            lhs_dilation=(2, 2),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        y = resample.blur(y, 1, gain=4.0)
+        y = transposed_conv2d(x, weight_hwio.swapaxes(2, 3), stride=2)
+        y = resample.blur(y, 1, 4.0)
     else:
         y = conv2d(x, weight_hwio, padding=weight_hwio.shape[0] // 2)
     return y * demod_bo[:, None, None, :].astype(y.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from inr_gan_jax.config import Config
 from inr_gan_jax.kernels import choice
-from inr_gan_jax.models.layers import conv2d
+from inr_gan_jax.models.convolution import conv2d
 from inr_gan_jax.models.networks import Networks
 
 

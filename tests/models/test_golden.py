@@ -132,7 +132,7 @@ def test_discriminator(name):
     classes = jnp.asarray(golden["c"])[order] if "c" in golden else None
 
     def logits(params, images):
-        return nnx.merge(graphdef, params)(images, classes)
+        return nnx.merge(graphdef, params)(images, classes, dtype=images.dtype)
 
     real_logits, fake_logits = (jax.jit(logits)(params, x) for x in (real, fake))
     assert relative(real_logits[back], golden["logits_real"][:, 0]) < OUTPUT
@@ -141,19 +141,25 @@ def test_discriminator(name):
     value = losses.discriminator_loss(real_logits, fake_logits)
     assert relative(value, golden["loss_d_main"]) < OUTPUT
 
-    def main_loss(params):
+    def main_loss(params, real, fake):
         return losses.discriminator_loss(logits(params, real), logits(params, fake))
 
-    def penalties(params):
+    def penalties(params, real):
         return losses.r1_penalties(functools.partial(logits, params), real)
 
-    def r1_loss(params):
-        return jnp.mean(penalties(params)) * 10 / 2 * 16
+    def r1_loss(params, real, _):
+        return jnp.mean(penalties(params, real)) * 10 / 2 * 16
 
-    assert relative(jax.jit(penalties)(params)[back], golden["r1_penalty"]) < OUTPUT
-    assert relative(jax.jit(r1_loss)(params), golden["loss_d_r1_lazy16_gamma10"]) < OUTPUT
+    arguments = (params, real, fake)
+    assert relative(jax.jit(penalties)(params, real)[back], golden["r1_penalty"]) < OUTPUT
+    assert relative(jax.jit(r1_loss)(*arguments), golden["loss_d_r1_lazy16_gamma10"]) < OUTPUT
+    # Biases of `orig` are ill-conditioned, as the golden arrays' README says: where a group's
+    # images hardly differ in a channel, float32 makes of R1 what it will. So there we ask float64.
+    doubled = name == "orig"
     for loss, prefix in ((main_loss, "grad_main/"), (r1_loss, "grad_r1/")):
-        gradients = jax.jit(jax.grad(loss))(params)
+        with jax.enable_x64(doubled):
+            exact = jax.tree.map(lambda x: np.asarray(x, float if doubled else x.dtype), arguments)
+            gradients = jax.tree.map(np.asarray, jax.jit(jax.grad(loss))(*exact))
         found = part(golden, prefix)
         # Parameters that a loss does not reach have no golden gradient: ours must be zero.
         missing = {k: np.zeros_like(v) for k, v in part(golden, "param/").items() if k not in found}
@@ -161,9 +167,9 @@ def test_discriminator(name):
         for (path, got), want in zip(
             jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(expected), strict=True
         ):
-            ill = name == "orig" and path[-1].key == "bias"  # as the golden arrays' README says
+            ill = doubled and path[-1].key == "bias"
             if not np.any(want):
                 assert np.abs(got).max() < 1e-6, jax.tree_util.keystr(path)
             else:
                 error = relative(got, want)
-                assert error < (5e-3 if ill else GRADIENT), (jax.tree_util.keystr(path), error)
+                assert error < (2e-3 if ill else GRADIENT), (jax.tree_util.keystr(path), error)
