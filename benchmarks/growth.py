@@ -26,6 +26,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from benchmarks.networks import random_like, random_networks
 from benchmarks.timing import medians
 from inr_gan_jax.costs import flops
+from inr_gan_jax.models import inr
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
 
 PICTURE = Path(__file__).parent.parent / "docs" / "growth.png"
@@ -80,9 +81,12 @@ def forward(network: tuple, images: int, devices: Sequence[jax.Device] | None = 
     ws = jax.device_put(random_like(jax.ShapeDtypeStruct(shape, jnp.float32)), over_batch(mesh))
     arrays = jax.device_put(arrays, replicated(mesh))
 
+    # As models make them, and as training does: what is spread over devices is not cut further.
+    grid = inr.grid if devices else inr.grid_by_few
+
     @jax.jit
     def make(arrays, ws):
-        return networks.generator(*arrays).image(ws)
+        return networks.generator(*arrays).image(ws, grid=grid)
 
     work = flops.count(jax.make_jaxpr(make)(arrays, ws)).total() / images
     return functools.partial(make, arrays, ws), work / 1e9

@@ -1,9 +1,9 @@
 """Training: operations a second, as a part of what products of 2048x2048 matrices reach.
 
 So a row carries over from one machine to another. Each phase is timed as it is compiled for a run,
-the products before and after; lazy phases count as often as they run. Memory is what the programs take
-as compiled: the greediest phase, arguments and code included. The network of 1024x1024 is not run
-on a CPU, where it takes too long: its row tells its memory alone.
+the products before and after; lazy phases count as often as they run. Memory is what the programs
+take as compiled: the greediest phase, arguments and code included. The network of 1024x1024 is not
+run on a CPU, where it takes too long: its row tells its memory alone.
 """
 
 import functools

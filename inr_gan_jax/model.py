@@ -12,7 +12,7 @@ from etils import epath
 from inr_gan_jax.config import Config, parse
 from inr_gan_jax.foreign.checkpoint import located
 from inr_gan_jax.foreign.published import NUMPY
-from inr_gan_jax.models import mapping
+from inr_gan_jax.models import inr, mapping
 from inr_gan_jax.models.networks import Networks, networks_of
 from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.between import Between
@@ -274,14 +274,14 @@ def _programs(networks: Networks, dtype: str) -> tuple[Callable, Callable, Calla
         ws = mapping.broadcast_styles(generator.mapping(z, one_hot), generator.num_styles)
         return mapping.truncate(ws, w_avg, truncation, cutoff, one_hot)
 
-    def inr(params, buffers, ws):
+    def inr_params(params, buffers, ws):
         return networks.generator(params, buffers).inr_params(ws)
 
     def image(params, buffers, ws, keys):
         generator = networks.generator(params, buffers)
-        return generator.image(ws, dtype=jnp.dtype(dtype), noise_keys=keys)
+        return generator.image(ws, dtype=jnp.dtype(dtype), noise_keys=keys, grid=inr.grid_by_few)
 
-    return jax.jit(styles, static_argnames="cutoff"), jax.jit(inr), jax.jit(image)
+    return jax.jit(styles, static_argnames="cutoff"), jax.jit(inr_params), jax.jit(image)
 
 
 def _integers(values, name: str, end: int) -> np.ndarray:

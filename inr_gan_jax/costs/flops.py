@@ -13,8 +13,6 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from inr_gan_jax.models.convolution import DERIVED
-
 
 def count(jaxpr: Jaxpr | ClosedJaxpr) -> collections.Counter:
     """Operations by the type of the factors: {"bfloat16": ..., "float32": ...}.
@@ -30,9 +28,9 @@ def count(jaxpr: Jaxpr | ClosedJaxpr) -> collections.Counter:
             product = _dot if name == "dot_general" else _convolution
             total[np.result_type(*types).name] += product(eqn)
             continue
-        if name in DERIVED:  # a convolution or its gradient, however a backend computes it
+        if meaning := getattr(eqn.primitive, "meaning", None):  # ours (models.convolution)
             shapes = [variable.aval for variable in eqn.invars]
-            meant = jax.make_jaxpr(functools.partial(DERIVED[name], **eqn.params))(*shapes)
+            meant = jax.make_jaxpr(functools.partial(meaning, **eqn.params))(*shapes)
             total.update(count(meant))
             continue
         parts = [count(part) for part in _jaxprs(eqn.params)]

@@ -8,10 +8,9 @@ written as matrix products:
 
   gathered   what a window sees is laid side by side, then one product (any kernel and stride);
   phases     the gradient of a strided one's input: for each residue of the stride a small product;
-  winograd   3x3, stride 1: 16 products for four outputs instead of 36 (Lavin and Gray 2016, F(2x2,
-             3x3)), where the channels are many enough to pay for the sums around them.
+  winograd   3x3, stride 1: 16 products for four outputs instead of 36, where `winograd.pays`.
 
-Which is used depends on shapes alone (`_pays`), as `benchmarks.run --suite=convolution` found.
+Which is used depends on shapes alone; `benchmarks.run --suite=convolution` compares them.
 """
 
 import functools
@@ -25,6 +24,9 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from inr_gan_jax.models import winograd
+from inr_gan_jax.models.winograd import matmul, product_over_rows
+
 _WINDOW = ("NHWC", "HWIO", "NHWC")
 
 
@@ -35,6 +37,11 @@ class Shape(NamedTuple):
     padding: int
     size: tuple[int, int]
     kernel: tuple[int, int]
+
+    @property
+    def usual(self) -> bool:
+        """3x3, of every pixel, its output as large as its input."""
+        return (self.kernel, self.stride, self.padding) == ((3, 3), 1, 1)
 
 
 def conv2d(x_bhwi, w_hwio, *, stride=1, padding=0) -> jax.Array:
@@ -103,17 +110,17 @@ def _channel_sums_on_cpu(x):
         pairs = x[0 : n - 1 : 2] + x[1:n:2]
         x = pairs if n % 2 == 0 else jnp.concatenate([pairs, x[-1:]])
     rows = x.reshape(-1, x.shape[-1])
-    return _matmul(jnp.ones((1, len(rows)), x.dtype), rows)[0]
+    return matmul(jnp.ones((1, len(rows)), x.dtype), rows)[0]
 
 
 def _convolved_on_cpu(x, w, shape: Shape):
     if shape.kernel == (1, 1) and shape.stride == 1 and not shape.padding:
-        return _matmul(x, w[0, 0])
-    if _pays(x, w.shape[3], shape):
-        return _winograd(x, w)
+        return matmul(x, w[0, 0])
+    if shape.usual and winograd.pays(x, w.shape[3]):
+        return winograd.convolution(x, w)
     if shape.stride == 1:
         return _convolved(x, w, shape)
-    return _matmul(_gathered(x, shape), w.reshape(-1, w.shape[3]))
+    return matmul(_gathered(x, shape), w.reshape(-1, w.shape[3]))
 
 
 def _input_gradient_on_cpu(dy, w, shape: Shape):
@@ -130,35 +137,13 @@ def _input_gradient_on_cpu(dy, w, shape: Shape):
 
 def _weight_gradient_on_cpu(x, dy, shape: Shape):
     kernel = (*shape.kernel, x.shape[3], dy.shape[3])
-    if _pays(x, dy.shape[3], shape):
-        return _winograd_weights(x, dy)
-    seen = functools.partial(_gathered, shape=shape)
-    return _summed(lambda x, dy: _rows_product(seen(x), dy), x, dy).reshape(kernel).astype(x.dtype)
+    if shape.usual and winograd.pays(x, dy.shape[3]):
+        return winograd.weight_gradient(x, dy)
 
+    def product(x, dy):
+        return product_over_rows(_gathered(x, shape), dy)
 
-def _pays(x, outputs: int, shape: Shape) -> bool:
-    """Whether Winograd's way is the quicker one."""
-    even = all(n % 2 == 0 for n in shape.size)
-    usual = shape.kernel == (3, 3) and shape.stride == 1 and shape.padding == 1 and even
-    exact = jnp.finfo(x.dtype).bits >= 32  # its sums would cost bfloat16 too many digits
-    return usual and exact and min(x.shape[3], outputs) >= 32 and min(shape.size) >= 8
-
-
-def _sums(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def _matmul(x, w):
-    """`[..., i] x [i, o]`, sums in float32."""
-    return jnp.matmul(x, w, preferred_element_type=_sums(x.dtype)).astype(x.dtype)
-
-
-def _rows_product(x, dy):
-    """`[..., i], [..., o] -> [i, o]`, summed over all else."""
-    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    return jax.lax.dot_general(
-        x, dy, (((0,), (0,)), ((), ())), preferred_element_type=_sums(x.dtype)
-    )
+    return _summed(product, x, dy).reshape(kernel).astype(x.dtype)
 
 
 _LARGE = 1 << 10  # pixels of an image from which on images are taken one by one
@@ -212,128 +197,11 @@ def _phases(dy, w, shape: Shape):
             continue
         seen = [dy[:, i : i + counts[0], j : j + counts[1]] for (_, i), (_, j) in pairs]
         weights = jnp.concatenate([w[i, j].T for (i, _), (j, _) in pairs])
-        made.append(_matmul(jnp.concatenate(seen, -1), weights))
+        made.append(matmul(jnp.concatenate(seen, -1), weights))
     x = jnp.stack(made, 3).reshape(b, *counts, step, step, -1).swapaxes(2, 3)
     x = x.reshape(b, counts[0] * step, counts[1] * step, -1)
     rows, columns = (slice(shape.padding, shape.padding + n) for n in shape.size)
     return x[:, rows, columns]
-
-
-# Winograd's F(2x2, 3x3). Along one axis: four inputs d, three weights g, two outputs
-# A^T [(G g) * (B^T d)].
-
-
-def _b(d):
-    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
-
-
-def _g(w, axis: int):
-    a, b, c = (jax.lax.index_in_dim(w, k, axis, keepdims=False) for k in range(3))
-    return jnp.stack([a, (a + b + c) / 2, (a - b + c) / 2, c], axis)
-
-
-def _g_transposed(u, axis: int):
-    a, b, c, d = (jax.lax.index_in_dim(u, k, axis, keepdims=False) for k in range(4))
-    return jnp.stack([a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d], axis)
-
-
-def _a(m):
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-def _a_transposed(y):
-    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
-
-
-def _both(function: Callable, grid: list[list]) -> list[list]:
-    """A map of lists along both axes of a grid."""
-    columns = [function(list(column)) for column in zip(*grid, strict=True)]
-    return [function(list(row)) for row in zip(*columns, strict=True)]
-
-
-def _transformed(x):
-    """Each 4x4 tile of images with their margin, transformed: 4 by 4 of `[tiles, i]`."""
-    rows, columns, channels = x.shape[1] - 2, x.shape[2] - 2, x.shape[3]
-    tiles = [
-        [x[:, i : i + rows : 2, j : j + columns : 2].reshape(-1, channels) for j in range(4)]
-        for i in range(4)
-    ]
-    return _both(_b, tiles)
-
-
-def _winograd(x, w):
-    """The convolution of `[b, h, w, i]` with `[3, 3, i, o]`."""
-    pieces, columns, outputs = _pieces(x, w.shape[3]), x.shape[2], w.shape[3]
-    u = _g(_g(w, 0), 1)
-
-    def piece(x):
-        v = _transformed(x)
-        m = [[_matmul(v[i][j], u[i, j]) for j in range(4)] for i in range(4)]
-        y = _both(_a, m)
-        shape = (pieces.images, pieces.rows // 2, columns // 2, outputs)
-        return jnp.stack([jnp.stack([part.reshape(shape) for part in row], 3) for row in y], 2)
-
-    x = _with_halo(x, pieces)
-    y = jax.lax.map(lambda k: piece(_cut(x, pieces, k, 1)), jnp.arange(pieces.count))
-    return y.reshape(-1, pieces.bands * pieces.rows, columns, outputs)
-
-
-def _winograd_weights(x, dy):
-    """The gradient of the weights, `[3, 3, i, o]`."""
-    pieces, outputs = _pieces(x, dy.shape[3]), dy.shape[3]
-
-    def piece(x, dy):
-        y = [[dy[:, i::2, j::2].reshape(-1, outputs) for j in range(2)] for i in range(2)]
-        v, m = _transformed(x), _both(_a_transposed, y)
-        return jnp.stack(
-            [jnp.stack([_rows_product(v[i][j], m[i][j]) for j in range(4)]) for i in range(4)]
-        )
-
-    def add(k, total):
-        return total + piece(_cut(x, pieces, k, 1), _cut(dy, pieces, k, 0))
-
-    zero = jnp.zeros((4, 4, x.shape[3], outputs), _sums(x.dtype))
-    x = _with_halo(x, pieces)
-    u = jax.lax.fori_loop(0, pieces.count, add, zero)
-    return _g_transposed(_g_transposed(u, 0), 1).astype(x.dtype)
-
-
-class _Pieces(NamedTuple):
-    """A batch in pieces that stay in the cache: so many images, or of one so many rows."""
-
-    images: int
-    rows: int
-    bands: int  # of an image
-    count: int  # of all
-
-
-_CACHED = 1 << 19  # values of a piece
-
-
-def _pieces(x, outputs: int) -> _Pieces:
-    b, height, width, inputs = x.shape
-    most = _CACHED // (max(inputs, outputs) * width)  # rows
-    fitting = [n for n in range(1, b + 1) if b % n == 0 and n * height <= most]
-    if fitting:
-        return _Pieces(fitting[-1], height, 1, b // fitting[-1])
-    rows = max(n for n in range(2, height + 1, 2) if height % n == 0 and (n == 2 or n <= most))
-    return _Pieces(1, rows, height // rows, b * height // rows)
-
-
-def _with_halo(x, pieces: _Pieces):
-    """Zeros above and below, where images are cut into bands that see them."""
-    return x if pieces.bands == 1 else jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-
-
-def _cut(x, pieces: _Pieces, k, margin: int):
-    """The k-th piece, with a margin; made of zeros here where it can be, which takes half."""
-    halo = margin if pieces.bands > 1 else 0
-    begin = (k // pieces.bands * pieces.images, k % pieces.bands * pieces.rows, 0, 0)
-    size = (pieces.images, pieces.rows + 2 * halo, *x.shape[2:])
-    rest = margin - halo
-    return jnp.pad(
-        jax.lax.dynamic_slice(x, begin, size), ((0, 0), (rest, rest), (margin, margin), (0, 0))
-    )
 
 
 # As primitives: each backend lowers them its own way, and the derivatives of the three bilinear
@@ -354,7 +222,7 @@ def _primitive(name: str, derived: Callable, on_cpu: Callable, batched: Callable
     batching.primitive_batchers[made] = lambda *args, **p: (batched(made, *args, **p), 0)
     mlir.register_lowering(made, mlir.lower_fun(derived, multiple_results=False))
     mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
-    DERIVED[made.name] = derived
+    made.meaning = derived  # in XLA's operations; costs.flops counts them
     return made
 
 
@@ -362,14 +230,13 @@ def _as_one_batch(primitive, arrays, axes, shape: Shape):
     """Of many batches of images with common weights; else what XLA makes of it."""
     a, b = arrays
     if axes[1] is not None or primitive is weight_gradient_p:
-        derived = functools.partial(DERIVED[primitive.name], shape=shape)
+        derived = functools.partial(primitive.meaning, shape=shape)
         return jax.vmap(derived, axes)(a, b)
     a = jnp.moveaxis(a, axes[0], 0)
     out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, shape=shape)
     return out.reshape(*a.shape[:2], *out.shape[1:])
 
 
-DERIVED: dict[str, Callable] = {}  # what each means, in operations of XLA
 convolution_p = _primitive("convolution", _convolved, _convolved_on_cpu, _as_one_batch)
 input_gradient_p = _primitive(
     "input_gradient", _input_gradient, _input_gradient_on_cpu, _as_one_batch

@@ -45,7 +45,7 @@ def coarser(cells: Cells, height: int, width: int) -> Cells:
 
 
 def coordinates(cells: Cells, frame: str) -> tuple[jax.Array, jax.Array]:
-    """Coordinates (x, y), each float32 `[N]`, at which the published systems evaluate a cell.
+    """Coordinates (x, y), float32, of columns and rows, as the published systems evaluate cells.
 
     `symmetric` (released code): left edges in x and bottom edges in y, range [-1, 1), y upwards.
     `unit` (the paper's code): j / w and i / h, range [0, 1), y downwards.
@@ -61,6 +61,13 @@ def coordinates(cells: Cells, frame: str) -> tuple[jax.Array, jax.Array]:
     x = 2 * column / cells.width - 1
     y = 2 * (cells.height - 1 - row) / cells.height - 1
     return x, y
+
+
+def sides(size: tuple[int, int], frame: str, first: int = 0, rows: int | None = None):
+    """(x `[w]` of all columns, y of the rows from `first` on, all by default) of a grid's cells."""
+    height, width = size
+    row = first + jnp.arange(height if rows is None else rows)
+    return coordinates(Cells(row, jnp.arange(width), height, width), frame)
 
 
 def grid_points(height: int, width: int) -> jax.Array:

@@ -4,6 +4,7 @@ A place gives a block its coordinates, its learned table's values there, and the
 features of the level below get there.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from inr_gan_jax.models import coords
 class Place:
     """N coordinates `x`, `y` `[N]` in the network's own frame.
 
+    `sides` are all x `[w]` and all y `[h]` of a grid, row by row; None where points lie anywhere.
     `table` reads a learned table `[C, h, w]` there, `[C, N]`; `upsample` carries channels of the
     level below, `[C, N']`, there.
     """
@@ -26,6 +28,15 @@ class Place:
     y: jax.Array
     table: Callable[[jax.Array], jax.Array]
     upsample: Callable[[jax.Array], jax.Array]
+    sides: tuple[jax.Array, jax.Array] | None = None
+
+    @classmethod
+    def of_sides(cls, x_w: jax.Array, y_h: jax.Array, table, upsample) -> "Place":
+        """The grid of all x `[w]` by all y `[h]`."""
+        shape = (len(y_h), len(x_w))
+        x = jnp.broadcast_to(x_w[None, :], shape).reshape(-1)
+        y = jnp.broadcast_to(y_h[:, None], shape).reshape(-1)
+        return cls(x, y, table, upsample, (x_w, y_h))
 
 
 def _upsample_nearest(x_cn: jax.Array, size: tuple[int, int], factor: int) -> jax.Array:
@@ -40,13 +51,17 @@ def _double_linear(x: jax.Array, axis: int) -> jax.Array:
 
     Output i lies at input position i (n - 1) / (2n - 1): even outputs 2m between m - 1 and m with
     weight m / (2n - 1) on the former, odd ones between m and m + 1 with (n - 1 - m) / (2n - 1) on
-    the latter ("align corners", in closed form: slices instead of gathers).
+    the latter ("align corners", in closed form: shifts instead of gathers). The ends have no
+    neighbour, which would weigh nothing.
     """
     n = x.shape[axis]
     m = jnp.arange(n, dtype=x.dtype).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, n - 1))
-    below = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, n - 1, axis=axis)], axis)
-    above = jnp.concatenate([jax.lax.slice_in_dim(x, 1, n, axis=axis), last], axis)
+
+    def shifted(by):
+        edges = [(by, -by, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
+        return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+    below, above = shifted(1), shifted(-1)
     a, b = m / (2 * n - 1), (n - 1 - m) / (2 * n - 1)
     pairs = jnp.stack([x + a * (below - x), x + b * (above - x)], axis=axis + 1)
     return pairs.reshape(*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
@@ -55,7 +70,7 @@ def _double_linear(x: jax.Array, axis: int) -> jax.Array:
 def _upsample_bilinear(x_cn: jax.Array, size: tuple[int, int], factor: int) -> jax.Array:
     h, w = size
     x_chw = x_cn.reshape(-1, h // 2, w // 2)
-    return _double_linear(_double_linear(x_chw, 1), 2).reshape(-1, h * w)
+    return _double_linear(_double_linear(x_chw, 2), 1).reshape(-1, h * w)
 
 
 UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
@@ -70,15 +85,14 @@ def on_grid(
     """
     (height, width), (number, strips) = size, strip
     rows = height // strips
-    row, column, *_ = coords.grid_cells(rows, width)
-    x, y = coords.coordinates(coords.Cells(row + number * rows, column, height, width), frame)
+    x, y = coords.sides(size, frame, number * rows, rows)
 
     def table(table_chw):
         strip = jax.lax.dynamic_slice_in_dim(table_chw, number * rows, rows, 1)
         return strip.reshape(len(strip), -1)
 
-    return Place(
-        x, y, table, upsample=lambda x_cn: UPSAMPLING[upsampling](x_cn, (rows, width), factor)
+    return Place.of_sides(
+        x, y, table, lambda x_cn: UPSAMPLING[upsampling](x_cn, (rows, width), factor)
     )
 
 
@@ -128,11 +142,12 @@ def between_corners(size: tuple[int, int], strip: tuple = (0, 1)) -> Place:
 
     Of it a `strip` of rows, as in `on_grid`.
     """
-    (height, width), (number, strips) = size, strip
-    rows = height // strips
-    row, column, *_ = coords.grid_cells(rows, width)
-    x, y = coords.coordinates(coords.Cells(row + number * rows, column, height, width), "corners")
-    return Place(x, y, lambda t: _between_edges(t, y, x), lambda x_cn: x_cn)
+    number, strips = strip
+    rows = size[0] // strips
+    grid = Place.of_sides(
+        *coords.sides(size, "corners", number * rows, rows), lambda t: t, lambda x_cn: x_cn
+    )
+    return dataclasses.replace(grid, table=lambda t: _between_edges(t, grid.y, grid.x))
 
 
 def _between_edges(table_chw, down: jax.Array, right: jax.Array, reflect: bool = False):

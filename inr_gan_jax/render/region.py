@@ -34,9 +34,7 @@ def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, bilinear: b
             x = jnp.take(jnp.take(x, rows.parent_low, 1), columns.parent_low, 2)
         return x.reshape(-1, r * c)
 
-    x = jnp.broadcast_to(columns.coordinate[None, :], (r, c)).reshape(-1)
-    y = jnp.broadcast_to(rows.coordinate[:, None], (r, c)).reshape(-1)
-    return Place(x, y, table, upsample)
+    return Place.of_sides(columns.coordinate, rows.coordinate, table, upsample)
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
