@@ -12,7 +12,6 @@ microbatches, and the row says so. On a CPU: --short, which measures tiny networ
 command works.
 """
 
-import concurrent.futures
 import contextlib
 import functools
 import json
@@ -249,7 +248,7 @@ def _training(name: str, batch: int, dtype: str) -> tuple[float, list[Cost], str
         config = configured(name, batch, microbatches=microbatches)
         trainer = Trainer(config, [100] * config.model.num_classes, dtype=dtype)
         try:
-            _compile(trainer)
+            trainer.compile()
             seconds = medians(phases_of(trainer), 2 if SHORT.value else 5)
         except jax.errors.JaxRuntimeError as error:
             if microbatches >= MOST_MICROBATCHES or "RESOURCE_EXHAUSTED" not in str(error):
@@ -261,18 +260,6 @@ def _training(name: str, batch: int, dtype: str) -> tuple[float, list[Cost], str
     parts = ", ".join(f"{phase} {1e3 * value:.1f}" for phase, value in seconds.items())
     detail = f"{1000 * mean / batch:.1f} s/kimg; ms: {parts}{cut}"
     return mean, list(program.phases.values()), detail
-
-
-def _compile(trainer: Trainer) -> None:
-    """All phases, side by side: the compiler leaves Python's lock alone."""
-    precision = jax.config.jax_default_matmul_precision  # a thread has its own
-
-    def compile_one(phase):
-        with jax.default_matmul_precision(precision):
-            trainer.compile([phase])
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(compile_one, trainer.steps.due(0)))
 
 
 if __name__ == "__main__":

@@ -131,9 +131,18 @@ class Discriminator(nnx.Module):
         return x, rgb
 
     def __call__(
-        self, images_bhwc, classes_bc=None, *, dtype=jnp.float32, remat: bool = False
+        self,
+        images_bhwc,
+        classes_bc=None,
+        *,
+        dtype=jnp.float32,
+        remat: bool = False,
+        largest_group: int | None = None,
     ) -> jax.Array:
-        """Logits; with `remat` of one image at a time, whose insides gradients compute again."""
+        """Logits; with `remat` of one image at a time, whose insides gradients compute again.
+
+        `largest_group`: of images that minibatch_std compares, where not the whole batch may be.
+        """
         if remat:  # images meet in the minibatch's deviation only
 
             def one(image_hwc):
@@ -144,7 +153,8 @@ class Discriminator(nnx.Module):
             x, rgb = self._blocks(images_bhwc.astype(dtype))
         if self.config.architecture == "skip":
             x = x + lrelu(self.from_rgb(rgb))
-        x = minibatch_std(x.astype(at_least_float32(dtype)), self.config.group)
+        group = min(self.config.group, largest_group or len(x))
+        x = minibatch_std(x.astype(at_least_float32(dtype)), group)
         x = lrelu(self.conv(x))
         x = lrelu(self.dense(x.transpose(0, 3, 1, 2).reshape(len(x), -1)))  # in C, H, W order
         x = self.out(x)

@@ -91,7 +91,7 @@ class Steps:
 
         def loss(g, inputs):
             images, w = self._generate(g, state, inputs)
-            logits = self._discriminate(d, images, inputs, "fake", state.ada_p)
+            logits = self._discriminate(d, {"fake": images}, inputs, state.ada_p)
             aux = {"w": class_sums(w, inputs["classes"]), "fake_logits": jnp.mean(logits)}
             return losses.generator_loss(logits), aux
 
@@ -151,9 +151,9 @@ class Steps:
 
         def loss(d, inputs):
             fake, w = self._generate(g, state, inputs)
-            fake_logits = self._discriminate(d, fake, inputs, "fake", state.ada_p)
-            real = _to_floats(inputs["real"])
-            real_logits = self._discriminate(d, real, inputs, "real", state.ada_p)
+            both = {"fake": fake, "real": _to_floats(inputs["real"])}
+            logits = self._discriminate(d, both, inputs, state.ada_p)
+            fake_logits, real_logits = jnp.split(logits, 2)
             value = losses.discriminator_loss(real_logits, fake_logits)
             aux = {
                 "w": class_sums(w, inputs["classes"]),
@@ -289,13 +289,23 @@ class Steps:
             ws, dtype=self.dtype, noise_keys=keys, remat=remat, training=True, grid=grid
         )
 
-    def _discriminate(self, d: dict, images, inputs: dict, kind: str, p) -> jax.Array:
-        """Logits of `fake` or `real` images in [-1, 1], augmented with probability p."""
-        classes = inputs["classes" if kind == "fake" else "real_classes"]
-        if self.recipe.pipeline:
-            images = augment(images, inputs[f"{kind}_keys"], p, self.recipe.pipeline)
+    def _discriminate(self, d: dict, images: dict, inputs: dict, p) -> jax.Array:
+        """Logits of `fake` or `real` images in [-1, 1], or of both, augmented with probability p.
+
+        Those of both are one batch, of which no group of the minibatch's deviation mixes kinds.
+        """
+        pipeline, names = self.recipe.pipeline, {"fake": "classes", "real": "real_classes"}
+        if pipeline:
+            images = {k: augment(x, inputs[f"{k}_keys"], p, pipeline) for k, x in images.items()}
         discriminator = self.networks.discriminator(tree_map_with_path(self._frozen, d))
-        return discriminator(images, classes, dtype=self.dtype, remat=self.recipe.remat)
+        classes = [inputs[names[kind]] for kind in images]
+        return discriminator(
+            jnp.concatenate(list(images.values())),
+            None if classes[0] is None else jnp.concatenate(classes),
+            dtype=self.dtype,
+            remat=self.recipe.remat,
+            largest_group=min(len(x) for x in images.values()),
+        )
 
     def _frozen(self, path, parameter: jax.Array) -> jax.Array:
         """Layers that are not to learn have no gradient, and with it no Adam step."""
@@ -306,7 +316,7 @@ class Steps:
     def _r1(self, d: dict, inputs: dict, p) -> jax.Array:
         """With respect to the images before augmentation (Karras et al. 2020b)."""
         penalties = losses.r1_penalties(
-            lambda x: self._discriminate(d, x, inputs, "real", p), _to_floats(inputs["real"])
+            lambda x: self._discriminate(d, {"real": x}, inputs, p), _to_floats(inputs["real"])
         )
         return jnp.mean(penalties)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -145,16 +146,22 @@ class Trainer:
     def compile(self, phases: Iterable[Phase] | None = None) -> None:
         """Compiles phases (all by default), for `iterate` to use; all processes make this call.
 
+        Side by side: a compiler leaves Python's lock alone, and most of its work is of one thread.
         Raises DoesNotFit where the compiler knows how much memory there is (it does for TPUs).
         """
-        for phase in self.steps.due(0) if phases is None else phases:
-            self.traced[phase] = self._jitted(phase).trace(
-                self.abstract_state(), self.abstract_batch()
-            )
-            try:
-                self.compiled[phase] = self.traced[phase].lower().compile()
-            except jax.errors.JaxRuntimeError as error:
-                raise _explained(error, phase) from error
+        phases = list(self.steps.due(0) if phases is None else phases)
+        with ThreadPoolExecutor(len(phases)) as pool:
+            running = {}
+            for phase in phases:
+                self.traced[phase] = self._jitted(phase).trace(
+                    self.abstract_state(), self.abstract_batch()
+                )
+                running[phase] = pool.submit(self.traced[phase].lower().compile)
+            for phase, compiled in running.items():
+                try:
+                    self.compiled[phase] = compiled.result()
+                except jax.errors.JaxRuntimeError as error:
+                    raise _explained(error, phase) from error
 
     def iterate(self, state: TrainState, batch: dict, iteration: int) -> tuple[TrainState, list]:
         """One iteration: (state, metrics of each phase). The given state's buffers are used up."""
