@@ -1,7 +1,9 @@
 """Starting: what importing costs, and what the compilation cache saves of a training's start."""
 
 import functools
+import json
 import os
+import runpy
 import statistics
 import subprocess
 import sys
@@ -20,10 +22,11 @@ def interpret(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def start(workdir: Path, cache: Path) -> tuple[float, float]:
-    """Seconds of a training of one iteration, from the command on: (until it reports it, in all).
+def start(workdir: Path, cache: Path) -> tuple[float, float, dict[str, float]]:
+    """Seconds of a training of one iteration, from the command on.
 
-    The report reads the iteration's losses, so it comes when the devices are done with it.
+    (Until it reports it, in all, where the first of these go.) The report reads the iteration's
+    losses, so it comes when the devices are done with it.
     """
     batch_kimg = 0.032  # of this configuration
     settings = {
@@ -33,7 +36,8 @@ def start(workdir: Path, cache: Path) -> tuple[float, float]:
         "log.checkpoint_kimg": 0,
         "evaluate.kimg": 0,
     }
-    command = [sys.executable, "-m", "inr_gan_jax.main", "--config=configs/digits.py"]
+    parts = Path(workdir.parent, f"{workdir.name}.json")
+    command = [sys.executable, "-m", "benchmarks.start", str(parts), "--config=configs/digits.py"]
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in settings.items())]
     command += ["--allow_cpu"]  # an accelerator may be this process's alone
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
@@ -46,7 +50,46 @@ def start(workdir: Path, cache: Path) -> tuple[float, float]:
                 reported = time.perf_counter() - begun
     if run.returncode or reported is None:
         raise RuntimeError(f"{command} reported no iteration and ended with {run.returncode}")
-    return reported, time.perf_counter() - begun
+    taken = json.loads(parts.read_text())
+    taken["else"] = reported - sum(taken.values())  # data, files, the iteration itself
+    return reported, time.perf_counter() - begun, taken
+
+
+def told(file: str) -> None:
+    """inr_gan_jax.main, which also writes how long it imported, traced and compiled."""
+    begun = time.perf_counter()
+    import jax
+
+    import inr_gan_jax.train.loop  # noqa: F401  (what main imports when it needs it)
+
+    imported = time.perf_counter() - begun
+    spans = {"trace": [], "compile": []}
+
+    def note(event: str, seconds: float, **_):
+        now = time.perf_counter()
+        if event.endswith(("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration")):
+            spans["trace"].append((now - seconds, now))
+        elif event.endswith("backend_compile_duration"):
+            spans["compile"].append((now - seconds, now))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        runpy.run_module("inr_gan_jax.main", run_name="__main__")
+    finally:
+        compiled = covered(spans["compile"])
+        traced = covered(spans["compile"] + spans["trace"]) - compiled
+        Path(file).write_text(
+            json.dumps({"imports": imported, "tracing": traced, "compiling": compiled})
+        )
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Seconds that lie in at least one span: they overlap, in threads and within each other."""
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def rows() -> list[dict]:
@@ -70,7 +113,9 @@ def rows() -> list[dict]:
         with tempfile.TemporaryDirectory() as folder:
             for name, taken in times.items():
                 taken.append(start(Path(folder, name), Path(folder, "cache")))
-    first, second = (map(statistics.median, zip(*taken, strict=True)) for taken in times.values())
+    first, second = (
+        [statistics.median(each[k] for each in taken) for k in (0, 1)] for taken in times.values()
+    )
     for what, one, other in zip(("to the first iteration", "in all"), first, second, strict=True):
         found.append(
             {
@@ -79,4 +124,17 @@ def rows() -> list[dict]:
                 "detail": f"{one:.1f} s / {other:.1f} s",
             }
         )
+    for part in times["first"][0][2]:
+        one, other = (statistics.median(e[2][part] for e in taken) for taken in times.values())
+        found.append(
+            {
+                "what": f"digits: of them {part}, part of the first start",
+                "ratio": one / first[0],
+                "detail": f"{one:.1f} s / {other:.1f} s",
+            }
+        )
     return found
+
+
+if __name__ == "__main__":  # what `start` runs: FILE, then flags of inr_gan_jax.main
+    told(sys.argv.pop(1))
