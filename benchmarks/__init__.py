@@ -1,4 +1,5 @@
 """Suites: modules whose `rows()` give `what` was measured, a `ratio` within one run, `detail`."""
 
 SUITES = ("inference", "train", "input", "render", "start", "growth", "augment", "metrics")
-NAMED = ("traffic",)  # run where they are asked for: they need what few machines have
+# Run where they are asked for: of a part, or in need of what few machines have.
+NAMED = ("convolution", "traffic")

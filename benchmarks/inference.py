@@ -3,7 +3,8 @@
 The bound is the time of the model's products alone, each of its own shape, timed in a loop that
 reuses its memory: those of the hypernetwork's heads and of the coordinate network. Everything else
 that the model does (sines, activations, upsampling, modulated weights) is what it takes beyond.
-Work is always counted as 22.1 GFLOP an image.
+Work is always counted as 22.1 GFLOP an image. Its siblings are told against products of 2048x2048
+matrices, their work as costs.flops counts it.
 """
 
 import functools
@@ -14,9 +15,12 @@ import jax.numpy as jnp
 
 from benchmarks.networks import random_like, random_networks
 from benchmarks.timing import medians
+from benchmarks.train import product_rate
+from inr_gan_jax.costs import flops
 from inr_gan_jax.models.layers import at_least_float32
 
 GFLOP, BATCH, LOOPS, REPEATS = 22.1, 4, 4, 5
+SIBLINGS = ("inr_gan_bil", "stylegan2", "cips", "cips_skip")
 
 
 def rows() -> list[dict]:
@@ -49,7 +53,24 @@ def rows() -> list[dict]:
             detail += f"; images off by {off:.1e} of float32's range"
         what = f"INR-GAN 256, batch {BATCH}, {dtype}: its products alone / model, seconds"
         found.append({"what": what, "ratio": bound / seconds["model"], "detail": detail})
-    return found
+    return found + [sibling(family) for family in SIBLINGS]
+
+
+def sibling(family: str) -> dict:
+    """Another family's operations a second over those of products, float32."""
+    networks, params, buffers = random_networks(family)
+    shape = (BATCH, networks.num_styles, networks.generator_config.w_dim)
+    ws = random_like(jax.ShapeDtypeStruct(shape, jnp.float32))
+    make = jax.jit(functools.partial(_generate, networks, dtype=jnp.dtype("float32")))
+    work = flops.count(jax.make_jaxpr(make)(params, buffers, ws)).total()
+    rate = product_rate("float32")
+    seconds = medians({"it": functools.partial(make, params, buffers, ws)}, REPEATS)["it"]
+    return {
+        "what": f"{family} 256, batch {BATCH}, float32: operations a second / 2048^3 products",
+        "ratio": work / seconds / rate,
+        "detail": f"{BATCH / seconds:.3g} images/s of {work / BATCH / 1e9:.1f} GFLOP, products "
+        f"{rate / 1e9:.0f} GFLOP/s",
+    }
 
 
 def _generate(networks, params, buffers, ws, dtype):

@@ -31,12 +31,16 @@ _WINDOW = ("NHWC", "HWIO", "NHWC")
 
 
 class Shape(NamedTuple):
-    """What a convolution does, but for its arrays: `size` (height, width) is its input's."""
+    """What a convolution does, but for its arrays: `size` (height, width) is its input's.
+
+    `precision`: what jax.default_matmul_precision says where it is called, not where it is lowered.
+    """
 
     stride: int
     padding: int
     size: tuple[int, int]
     kernel: tuple[int, int]
+    precision: str | None = None
 
     @property
     def usual(self) -> bool:
@@ -46,7 +50,8 @@ class Shape(NamedTuple):
 
 def conv2d(x_bhwi, w_hwio, *, stride=1, padding=0) -> jax.Array:
     """Correlation, NHWC by HWIO; `padding` zeros on every side; float32 sums, x's type."""
-    shape = Shape(stride, padding, x_bhwi.shape[1:3], w_hwio.shape[:2])
+    precision = jax.config.jax_default_matmul_precision
+    shape = Shape(stride, padding, x_bhwi.shape[1:3], w_hwio.shape[:2], precision)
     return convolution_p.bind(x_bhwi, w_hwio.astype(x_bhwi.dtype), shape=shape)
 
 
@@ -57,7 +62,7 @@ def transposed_conv2d(y_bhwo, w_hwio, *, stride: int) -> jax.Array:
     """
     kernel = w_hwio.shape[:2]
     size = tuple((n - 1) * stride + k for n, k in zip(y_bhwo.shape[1:3], kernel, strict=True))
-    shape = Shape(stride, 0, size, kernel)
+    shape = Shape(stride, 0, size, kernel, jax.config.jax_default_matmul_precision)
     return input_gradient_p.bind(y_bhwo, w_hwio.astype(y_bhwo.dtype), shape=shape)
 
 
@@ -78,12 +83,17 @@ add_bias.defvjp(
 
 def _convolved(x, w, shape: Shape):
     return jax.lax.conv_general_dilated(
-        x, w, (shape.stride,) * 2, [(shape.padding,) * 2] * 2, dimension_numbers=_WINDOW
+        x,
+        w,
+        (shape.stride,) * 2,
+        [(shape.padding,) * 2] * 2,
+        dimension_numbers=_WINDOW,
+        precision=shape.precision,
     )
 
 
 def _input_gradient(dy, w, shape: Shape):
-    x = jax.ShapeDtypeStruct((len(dy), *shape.size, w.shape[2]), dy.dtype)
+    x = jax.ShapeDtypeStruct((dy.shape[0], *shape.size, w.shape[2]), dy.dtype)
     return jax.linear_transpose(lambda x: _convolved(x, w, shape), x)(dy)[0]
 
 
@@ -131,7 +141,7 @@ def _input_gradient_on_cpu(dy, w, shape: Shape):
     padding = shape.kernel[0] - 1 - shape.padding
     if padding < 0:
         return _phases(dy, w, shape)
-    back = Shape(1, padding, size, shape.kernel)
+    back = Shape(1, padding, size, shape.kernel, shape.precision)
     return _convolved_on_cpu(dy, w[::-1, ::-1].swapaxes(2, 3), back)
 
 
@@ -177,7 +187,7 @@ def _gathered(x, shape: Shape):
 
 def _phases(dy, w, shape: Shape):
     """The input's gradient: input pixels of one residue see the same taps of the kernel."""
-    step, b = shape.stride, len(dy)
+    step, b = shape.stride, dy.shape[0]
     size = [n + 2 * shape.padding for n in shape.size]
     counts = [-(-n // step) for n in size]  # of each residue, enough for the first
     most = [-(-k // step) for k in shape.kernel]
