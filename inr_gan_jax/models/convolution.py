@@ -15,6 +15,7 @@ Which is used depends on shapes alone; `benchmarks.run --suite=convolution` comp
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -130,7 +131,16 @@ def _convolved_on_cpu(x, w, shape: Shape):
         return winograd.convolution(x, w)
     if shape.stride == 1:
         return _convolved(x, w, shape)
-    return matmul(_gathered(x, shape), w.reshape(-1, w.shape[3]))
+    weights = w.reshape(-1, w.shape[3])
+
+    def product(x):
+        return matmul(_gathered(x, shape), weights)
+
+    few = _few(x, shape)
+    if few == x.shape[0]:
+        return product(x)
+    y = jax.lax.map(product, _in_groups(x, few))
+    return y.reshape(-1, *y.shape[2:])
 
 
 def _input_gradient_on_cpu(dy, w, shape: Shape):
@@ -153,22 +163,35 @@ def _weight_gradient_on_cpu(x, dy, shape: Shape):
     def product(x, dy):
         return product_over_rows(_gathered(x, shape), dy)
 
-    return _summed(product, x, dy).reshape(kernel).astype(x.dtype)
+    few = _few(x, shape)
+    if few == x.shape[0]:
+        total = product(x, dy)
+    else:
+        zero = jax.eval_shape(product, x[:1], dy[:1])
+        total, _ = jax.lax.scan(
+            lambda total, group: (total + product(*group), None),
+            jnp.zeros(zero.shape, zero.dtype),
+            (_in_groups(x, few), _in_groups(dy, few)),
+        )
+    return total.reshape(kernel).astype(x.dtype)
 
 
-_LARGE = 1 << 10  # pixels of an image from which on images are taken one by one
+_CACHED = 1 << 19  # values that are gathered at once
 
 
-def _summed(function: Callable, x, dy):
-    """function(x, dy), which sums over images."""
-    if dy.shape[1] * dy.shape[2] < _LARGE or len(x) == 1:
-        return function(x, dy)
+def _few(x, shape: Shape) -> int:
+    """How many images are gathered at once, so that what is gathered stays in the cache."""
+    images, inputs = x.shape[0], x.shape[3]
+    seen = math.prod(shape.size) // shape.stride**2 * math.prod(shape.kernel) * inputs
+    if not isinstance(images, int):  # an export leaves it open
+        return images
+    return max(
+        n for n in range(1, images + 1) if images % n == 0 and (n == 1 or n * seen <= _CACHED)
+    )
 
-    def add(total, pair):
-        return total + function(pair[0][None], pair[1][None]), None
 
-    zero = jax.eval_shape(function, x[:1], dy[:1])
-    return jax.lax.scan(add, jnp.zeros(zero.shape, zero.dtype), (x, dy))[0]
+def _in_groups(x, few: int):
+    return x.reshape(-1, few, *x.shape[1:])
 
 
 def _padded(x, padding: int):
