@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-slurm test-cloud clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ test-tpu:  ## compile training and kernels for 4 to 256 TPU chips, without any (
 	.venv-tpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt 'jax[tpu]'
 	.venv-tpu/bin/python -m pytest -m tpu -n 0 $(ARGS)
 
+test-gpu-compile:  ## compile the programs of benchmarks.gpu for an H100, without any (5 GB; minutes)
+	@$(MAKE) --no-print-directory VENV=.venv-gpu .venv-gpu/installed
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -c constraints.txt 'jax[cuda13]'
+	.venv-gpu/bin/python -m pytest -m gpu_compile -n 0 tests/doctor/test_gpu.py $(ARGS)
+
 test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian, as root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
@@ -42,7 +47,7 @@ test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian
 	$(VENV)/bin/python -m pytest -m slurm -n 0 tests/launch $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
-	rm -rf $(VENV) .venv-tpu .pytest_cache .hypothesis .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-tpu .venv-gpu .pytest_cache .hypothesis .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again when what is to be installed changes.

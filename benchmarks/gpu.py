@@ -25,14 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from benchmarks.networks import random_like, random_networks
+from benchmarks.networks import random_like
+from benchmarks.programs import CASES, PRECISIONS, images_of
 from benchmarks.timing import machine, medians
 from benchmarks.train import configured, phases_of
 from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
 from inr_gan_jax.costs.program import Cost, cost_of
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.trainer import Trainer
 
@@ -41,20 +41,6 @@ JSON = shared.path("json", None, "A file that holds all rows so far, at any time
 SHORT = flags.DEFINE_bool("short", False, "Tiny networks, few repeats: does the command work?")
 
 TESTS = Path(__file__).parent.parent / "tests"  # whose golden arrays parity is judged by
-# Type of features, and how float32 products are rounded.
-PRECISIONS = {
-    "bfloat16": ("bfloat16", "default"),
-    "TF32": ("float32", "tensorfloat32"),
-    "float32": ("float32", "highest"),
-}
-# What is measured, in order of worth: (what, configuration, batch, precision).
-CASES = (
-    *(("inference", "ffhq", 16, precision) for precision in PRECISIONS),
-    *(("training", "ffhq", 16, precision) for precision in PRECISIONS),
-    *((what, "ffhq", 64, "bfloat16") for what in ("inference", "training")),
-    *((what, "ffhq_1024", 16, "bfloat16") for what in ("inference", "training")),
-    *(("inference", f"ffhq_{family}", 16, "bfloat16") for family in ("stylegan2", "bil", "cips")),
-)
 FIRST = ("inr_gan", "stylegan2")  # whose parity is looked at before anything is measured
 MOST_MICROBATCHES = 16
 
@@ -225,18 +211,11 @@ def _measure(table: Table, what: str, name: str, batch: int, precision: str) -> 
 
 def _inference(name: str, batch: int, dtype: str) -> tuple[float, list[Cost], str]:
     """(seconds of a batch from styles to images, its cost, what there is to say)."""
-    config = configured(name, batch)
-    networks = networks_of(config.model, config.discriminator)
-    _, params, buffers = random_networks("", networks=networks)
-    shape = (batch, networks.num_styles, config.model.w_dim)
-    ws = random_like(jax.ShapeDtypeStruct(shape, jnp.float32))
-
-    def image(params, buffers, ws):
-        return networks.generator(params, buffers).image(ws, dtype=jnp.dtype(dtype))
-
-    traced = jax.jit(image).trace(params, buffers, ws)
+    image, shapes = images_of(name, batch, dtype)
+    arrays = random_like(shapes)
+    traced = jax.jit(image).trace(*arrays)
     compiled = traced.lower().compile()
-    case = functools.partial(compiled, params, buffers, ws)
+    case = functools.partial(compiled, *arrays)
     seconds = medians({"it": case}, 3 if SHORT.value else 10)["it"]
     return seconds, [cost_of(compiled, traced, 1.0)], f"{1e3 * seconds:.1f} ms"
 

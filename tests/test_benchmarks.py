@@ -1,10 +1,13 @@
 """The benchmarks count what they say that they count. What they measure is no matter of tests."""
 
+import json
+import os
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
+import pytest
 from helpers.environment import ROOT
 
 from benchmarks import NAMED, SUITES
@@ -46,4 +49,38 @@ def test_mistakes_are_told_in_one_line():
     command = [sys.executable, "-m", "benchmarks.run", "--suite=infrence"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and 'did you mean "inference"' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_gpu_command_in_its_short_form(tmp_path):
+    """Parity, ceilings, inference, training, gradients, each row in the file; a spent budget."""
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--short", f"--json={file}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    for budget, last in ((480, "gradients of an iteration"), (1, "the budget ended here")):
+        done = subprocess.run(
+            [*command, f"--budget={budget}"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(file.read_text())["rows"]
+        assert rows[-1]["what"].startswith(last)
+        assert len(done.stdout.splitlines()) == len(rows) + 1
+        parity = [row["value"] for row in rows if row["what"].startswith("golden images")]
+        assert parity and max(parity) < 1e-4
+        if budget > 1:
+            assert all(row["value"] > 0 for row in rows) and rows[-1]["value"] < 1e-4
+            whats = [row["what"] for row in rows]
+            assert all(any(w.endswith(kind) for w in whats) for kind in ("inference", "training"))
+
+
+def test_without_a_gpu_it_says_so():
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "jax sees no GPU" in done.stderr
     assert len(done.stderr.splitlines()) == 1
