@@ -9,7 +9,7 @@ new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("y
 .PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(STAMP)  ## train on handwritten digits, here and now (CPU, a few minutes)
 	$(VENV)/bin/python -m inr_gan_jax.main --config=configs/digits.py --workdir=runs/digits

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.networks import random_like
-from benchmarks.timing import medians
-from benchmarks.train import product_rate
+from benchmarks.timing import medians, product_rate
 from inr_gan_jax.models.convolution import Shape, convolution_p, input_gradient_p, weight_gradient_p
 
 REPEATS = 5
@@ -19,7 +18,7 @@ REPEATS = 5
 CASES = (
     (32, 32, 64, 1), (32, 16, 64, 1), (32, 8, 64, 1), (32, 16, 32, 1), (4, 256, 64, 1),
     (4, 128, 128, 1), (4, 64, 256, 1), (4, 32, 512, 1), (4, 16, 512, 1), (32, 32, 64, 2),
-    (4, 128, 128, 2),
+    (4, 128, 128, 2), (4, 64, 256, 2),
 )  # fmt: skip
 WAYS = {
     "forward": (convolution_p, (0, 1)),

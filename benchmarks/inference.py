@@ -13,11 +13,10 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 
+from benchmarks.growth import forward
 from benchmarks.networks import random_like, random_networks
-from benchmarks.timing import medians
-from benchmarks.train import product_rate
-from inr_gan_jax.costs import flops
-from inr_gan_jax.models.layers import at_least_float32
+from benchmarks.timing import medians, product_rate
+from inr_gan_jax.models.products import at_least_float32
 
 GFLOP, BATCH, LOOPS, REPEATS = 22.1, 4, 4, 5
 SIBLINGS = ("inr_gan_bil", "stylegan2", "cips", "cips_skip")
@@ -58,18 +57,13 @@ def rows() -> list[dict]:
 
 def sibling(family: str) -> dict:
     """Another family's operations a second over those of products, float32."""
-    networks, params, buffers = random_networks(family)
-    shape = (BATCH, networks.num_styles, networks.generator_config.w_dim)
-    ws = random_like(jax.ShapeDtypeStruct(shape, jnp.float32))
-    make = jax.jit(functools.partial(_generate, networks, dtype=jnp.dtype("float32")))
-    work = flops.count(jax.make_jaxpr(make)(params, buffers, ws)).total()
-    rate = product_rate("float32")
-    seconds = medians({"it": functools.partial(make, params, buffers, ws)}, REPEATS)["it"]
+    make, gflop = forward(random_networks(family), BATCH)
+    rate = product_rate("float32") / 1e9
+    each = medians({"it": make}, REPEATS)["it"] / BATCH
     return {
         "what": f"{family} 256, batch {BATCH}, float32: operations a second / 2048^3 products",
-        "ratio": work / seconds / rate,
-        "detail": f"{BATCH / seconds:.3g} images/s of {work / BATCH / 1e9:.1f} GFLOP, products "
-        f"{rate / 1e9:.0f} GFLOP/s",
+        "ratio": gflop / each / rate,
+        "detail": f"{1 / each:.3g} images/s of {gflop:.1f} GFLOP, products {rate:.0f} GFLOP/s",
     }
 
 

@@ -1,5 +1,6 @@
 """How cases are timed against each other, and on what."""
 
+import functools
 import platform
 import statistics
 import time
@@ -7,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+
+SIDE = 2048  # of the products whose rate others are told against
 
 
 def medians(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -20,6 +24,13 @@ def medians(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
             jax.block_until_ready(case())
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def product_rate(dtype) -> float:
+    """Operations a second of products of SIDE x SIDE matrices."""
+    side = jnp.ones((SIDE, SIDE), dtype)
+    product = functools.partial(jax.jit(jnp.matmul), side, side)
+    return 2 * SIDE**3 / medians({"it": product}, 15)["it"]
 
 
 def machine() -> dict:

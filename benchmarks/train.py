@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import medians
+from benchmarks.timing import SIDE, medians, product_rate
 from inr_gan_jax.config import Config, base, parse
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch
 from inr_gan_jax.train.means import quicker_dtype
@@ -24,7 +24,6 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 # Configuration, images of a batch (as published where that fits), repeats.
 CASES = {"small": (32, 7), "digits": (32, 9), "ffhq": (4, 1), "ffhq_1024": (4, 1)}
 TOO_LONG = {"cpu": ("ffhq_1024",)}  # with 11 TFLOP an iteration of four images
-SIDE = 2048
 
 
 def small():
@@ -82,13 +81,6 @@ def phases_of(trainer: Trainer) -> dict[str, Callable]:
         return metrics, state["now"].images
 
     return {p.name.lower(): functools.partial(run, p) for p in trainer.steps.due(0)}
-
-
-def product_rate(dtype) -> float:
-    """Operations a second of products of SIDE x SIDE matrices."""
-    side = jnp.ones((SIDE, SIDE), dtype)
-    product = functools.partial(jax.jit(jnp.matmul), side, side)
-    return 2 * SIDE**3 / medians({"it": product}, 15)["it"]
 
 
 def rows() -> list[dict]:

@@ -26,7 +26,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from inr_gan_jax.models import winograd
-from inr_gan_jax.models.winograd import matmul, product_over_rows
+from inr_gan_jax.models.products import at_least_float32, fitting, matmul, product_over_rows
 
 _WINDOW = ("NHWC", "HWIO", "NHWC")
 
@@ -116,12 +116,13 @@ def _channel_sums_on_cpu(x):
     A tenth of the time of XLA's sum over rows within a program; and what cancels within a group of
     the discriminator's minibatch statistics does so before it is rounded.
     """
+    dtype, x = x.dtype, x.astype(at_least_float32(x.dtype))
     x = x.reshape(-1, *x.shape[-3:]) if x.ndim > 3 else x[None]
     while (n := len(x)) > 1:
         pairs = x[0 : n - 1 : 2] + x[1:n:2]
         x = pairs if n % 2 == 0 else jnp.concatenate([pairs, x[-1:]])
     rows = x.reshape(-1, x.shape[-1])
-    return matmul(jnp.ones((1, len(rows)), x.dtype), rows)[0]
+    return matmul(jnp.ones((1, len(rows)), x.dtype), rows)[0].astype(dtype)
 
 
 def _convolved_on_cpu(x, w, shape: Shape):
@@ -144,14 +145,12 @@ def _convolved_on_cpu(x, w, shape: Shape):
 
 
 def _input_gradient_on_cpu(dy, w, shape: Shape):
-    if shape.stride > 1:
+    rows, columns = shape.kernel
+    padding = rows - 1 - shape.padding
+    if shape.stride > 1 or padding < 0 or rows != columns:
         return _phases(dy, w, shape)
     # A convolution with the weights turned by half a turn.
-    size = dy.shape[1:3]
-    padding = shape.kernel[0] - 1 - shape.padding
-    if padding < 0:
-        return _phases(dy, w, shape)
-    back = Shape(1, padding, size, shape.kernel, shape.precision)
+    back = Shape(1, padding, dy.shape[1:3], shape.kernel, shape.precision)
     return _convolved_on_cpu(dy, w[::-1, ::-1].swapaxes(2, 3), back)
 
 
@@ -176,31 +175,21 @@ def _weight_gradient_on_cpu(x, dy, shape: Shape):
     return total.reshape(kernel).astype(x.dtype)
 
 
-_CACHED = 1 << 19  # values that are gathered at once
-
-
 def _few(x, shape: Shape) -> int:
     """How many images are gathered at once, so that what is gathered stays in the cache."""
     images, inputs = x.shape[0], x.shape[3]
     seen = math.prod(shape.size) // shape.stride**2 * math.prod(shape.kernel) * inputs
-    if not isinstance(images, int):  # an export leaves it open
-        return images
-    return max(
-        n for n in range(1, images + 1) if images % n == 0 and (n == 1 or n * seen <= _CACHED)
-    )
+    return fitting(images, seen) if isinstance(images, int) else images  # an export: unknown
 
 
 def _in_groups(x, few: int):
     return x.reshape(-1, few, *x.shape[1:])
 
 
-def _padded(x, padding: int):
-    return jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-
-
 def _gathered(x, shape: Shape):
     """What each window sees, side by side: `[B, h, w, kernel * i]`."""
-    x, step = _padded(x, shape.padding), shape.stride
+    step, margin = shape.stride, (shape.padding, shape.padding)
+    x = jnp.pad(x, ((0, 0), margin, margin, (0, 0)))
     rows, columns = (x.shape[axis + 1] - shape.kernel[axis] + 1 for axis in (0, 1))
     offsets = np.ndindex(*shape.kernel)
     return jnp.concatenate(

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from inr_gan_jax.models import resample
-from inr_gan_jax.models.layers import Conv, Dense, at_least_float32, lrelu
+from inr_gan_jax.models.layers import Conv, Dense, lrelu
 from inr_gan_jax.models.mapping import Mapping
+from inr_gan_jax.models.products import at_least_float32
 
 ARCHITECTURES = ("resnet", "skip", "orig")
 

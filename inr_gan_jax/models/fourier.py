@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inr_gan_jax.models.layers import at_least_float32
+from inr_gan_jax.models.products import at_least_float32
 
 
 @dataclass(frozen=True)

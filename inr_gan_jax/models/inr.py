@@ -21,9 +21,10 @@ import jax.numpy as jnp
 
 from inr_gan_jax.models import places
 from inr_gan_jax.models.fourier import embed
-from inr_gan_jax.models.layers import at_least_float32, lrelu
+from inr_gan_jax.models.layers import lrelu
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, weights
 from inr_gan_jax.models.places import Place
+from inr_gan_jax.models.products import at_least_float32
 
 # Bytes of one image's float32 features: above WHOLE they pass in strips (docs/benchmarks.md).
 WHOLE, STRIP = 2**23, 2**21
@@ -279,8 +280,7 @@ def grid_by_few(params: InrParams, dtype=jnp.float32) -> jax.Array:
 
     Half the time of an image of 64 at once, but gradients take longer: for making images only.
     """
-    sizes = [size for size in _sizes(params.spec) if size <= WHOLE]
-    few = max(1, FEW // max(sizes, default=WHOLE))
+    few = FEW // min(WHOLE, max(_sizes(params.spec)))
     if len(params) <= few:
         return grid(params, dtype)
 

@@ -50,11 +50,6 @@ class Draws:
         return self.drawn[kind][start : self.taken[kind]].reshape(shape)
 
 
-def at_least_float32(dtype) -> jnp.dtype:
-    """What sums are kept in where features are of `dtype`: float32, or float64 in float64."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
 def lrelu(x: jax.Array) -> jax.Array:
     """Leaky ReLU, slope 0.2, times sqrt(2), which keeps the second moment of a normal input."""
     return jnp.where(x >= 0, x, 0.2 * x) * jnp.asarray(2**0.5, x.dtype)

@@ -10,7 +10,8 @@ from flax import nnx
 
 from inr_gan_jax.models import resample
 from inr_gan_jax.models.convolution import conv2d, transposed_conv2d
-from inr_gan_jax.models.layers import Buffer, Dense, at_least_float32, lrelu
+from inr_gan_jax.models.layers import Buffer, Dense, lrelu
+from inr_gan_jax.models.products import at_least_float32
 
 
 def modulated_conv(x_bhwi, weight_hwio, style_bi, *, upsample=False) -> jax.Array:

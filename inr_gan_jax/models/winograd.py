@@ -11,6 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from inr_gan_jax.models import products
+from inr_gan_jax.models.products import at_least_float32, fitting, matmul, product_over_rows
+
 
 def pays(x_bhwi: jax.Array, outputs: int) -> bool:
     """Whether it can be used, and is quicker by more than its longer compilation costs.
@@ -22,12 +25,8 @@ def pays(x_bhwi: jax.Array, outputs: int) -> bool:
     even = height % 2 == width % 2 == 0
     exact = jnp.finfo(x_bhwi.dtype).bits >= 32  # its sums would cost bfloat16 too many digits
     channels, side = min(inputs, outputs), min(height, width)
-    return (
-        known
-        and even
-        and exact
-        and ((channels >= 64 and side >= 8) or (channels >= 32 and side >= 32))
-    )
+    large = (channels >= 64 and side >= 8) or (channels >= 32 and side >= 32)
+    return known and even and exact and large
 
 
 def convolution(x, w):
@@ -61,7 +60,7 @@ def weight_gradient(x, dy):
     def add(k, total):
         return total + piece(_cut(x, pieces, k, 1), _cut(dy, pieces, k, 0))
 
-    zero = jnp.zeros((4, 4, x.shape[3], outputs), _type_of_sums(x.dtype))
+    zero = jnp.zeros((4, 4, x.shape[3], outputs), at_least_float32(x.dtype))
     x = _with_halo(x, pieces)
     u = jax.lax.fori_loop(0, pieces.count, add, zero)
     return _g_transposed(_g_transposed(u, 0), 1).astype(x.dtype)
@@ -76,16 +75,13 @@ class _Pieces(NamedTuple):
     count: int  # of all
 
 
-_CACHED = 1 << 19  # values of a piece
-
-
 def _pieces(x, outputs: int) -> _Pieces:
     b, height, width, inputs = x.shape
-    most = _CACHED // (max(inputs, outputs) * width)  # rows
-    fitting = [n for n in range(1, b + 1) if b % n == 0 and n * height <= most]
-    if fitting:
-        return _Pieces(fitting[-1], height, 1, b // fitting[-1])
-    rows = max(n for n in range(2, height + 1, 2) if height % n == 0 and (n == 2 or n <= most))
+    row = width * max(inputs, outputs)
+    if height * row <= products.CACHED:
+        images = fitting(b, height * row)
+        return _Pieces(images, height, 1, b // images)
+    rows = 2 * fitting(height // 2, 2 * row)
     return _Pieces(1, rows, height // rows, b * height // rows)
 
 
@@ -141,20 +137,3 @@ def _transformed(x):
         for i in range(4)
     ]
     return _both(_b, tiles)
-
-
-def _type_of_sums(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def matmul(x, w):
-    """`[..., i] x [i, o]`, sums in float32."""
-    return jnp.matmul(x, w, preferred_element_type=_type_of_sums(x.dtype)).astype(x.dtype)
-
-
-def product_over_rows(x, dy):
-    """`[..., i], [..., o] -> [i, o]`, summed over all else."""
-    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    return jax.lax.dot_general(
-        x, dy, (((0,), (0,)), ((), ())), preferred_element_type=_type_of_sums(x.dtype)
-    )

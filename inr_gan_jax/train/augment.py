@@ -22,7 +22,7 @@ import numpy as np
 
 from inr_gan_jax.config.augmentations import GROUPS, PIPELINES
 from inr_gan_jax.errors import UserError, nearest
-from inr_gan_jax.models.layers import at_least_float32
+from inr_gan_jax.models.products import at_least_float32
 from inr_gan_jax.train.warp import reflected, warp
 
 _ALL = sum(GROUPS.values(), ())

@@ -146,13 +146,12 @@ class Trainer:
     def compile(self, phases: Iterable[Phase] | None = None) -> None:
         """Compiles phases (all by default), for `iterate` to use; all processes make this call.
 
-        Side by side: a compiler leaves Python's lock alone, and most of its work is of one thread.
+        Side by side, as compilers leave Python's lock alone (a CPU's uses two cores for one phase).
         Raises DoesNotFit where the compiler knows how much memory there is (it does for TPUs).
         """
-        phases = list(self.steps.due(0) if phases is None else phases)
-        with ThreadPoolExecutor(len(phases)) as pool:
+        with ThreadPoolExecutor() as pool:
             running = {}
-            for phase in phases:
+            for phase in self.steps.due(0) if phases is None else phases:
                 self.traced[phase] = self._jitted(phase).trace(
                     self.abstract_state(), self.abstract_batch()
                 )

@@ -1,13 +1,14 @@
 """Convolutions against sums over windows, in float64: what a CPU runs is not what others run."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inr_gan_jax.models import resample, winograd
+from inr_gan_jax.models import products, resample, winograd
 from inr_gan_jax.models.convolution import add_bias, conv2d, transposed_conv2d
 
 # kernel, stride, padding, (images, height, width), channels: each way that a CPU has.
@@ -18,6 +19,7 @@ CASES = {
     "large, strided": (5, 2, 2, (1, 8, 7), (2, 3)),
     "1x1, strided": (1, 2, 0, (2, 6, 5), (3, 4)),
     "few channels": (3, 1, 1, (2, 8, 6), (3, 4)),
+    "oblong": ((3, 1), 1, 0, (2, 8, 6), (3, 4)),
     "wide margin": (3, 1, 3, (1, 4, 4), (2, 3)),
     "many pixels": (3, 1, 0, (2, 34, 34), (2, 3)),
     "winograd": (3, 1, 1, (3, 8, 10), (64, 65)),
@@ -27,14 +29,17 @@ CASES = {
 def arrays(shape, channels, kernel, dtype=float):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((*shape, channels[0]))
-    w = rng.standard_normal((kernel, kernel, *channels)) / (kernel**2 * channels[0]) ** 0.5
+    kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    w = rng.standard_normal((*kernel, *channels)) / (math.prod(kernel) * channels[0]) ** 0.5
     return jnp.asarray(x, dtype), jnp.asarray(w, dtype)
 
 
 def by_windows(x, w, stride, padding):
-    k = len(w)
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = (np.arange(0, n - k + 1, stride)[:, None] + np.arange(k) for n in x.shape[1:3])
+    rows, columns = (
+        np.arange(0, n - k + 1, stride)[:, None] + np.arange(k)
+        for n, k in zip(x.shape[1:3], w.shape[:2], strict=True)
+    )
     return jnp.einsum("brichx,ihxo->brco", x[:, rows][:, :, :, columns], w)
 
 
@@ -64,7 +69,7 @@ def test_convolution_and_the_gradients_of_its_gradients(name):
 @pytest.mark.parametrize("fitting, images, rows", [(2, 1, 2), (4, 1, 4), (8, 1, 8), (17, 2, 8)])
 def test_winograd_in_pieces(fitting, images, rows, monkeypatch):
     """Bands of an image's rows, single images, groups of them: whatever fits."""
-    monkeypatch.setattr(winograd, "_CACHED", fitting * 64 * 10)
+    monkeypatch.setattr(products, "CACHED", fitting * 64 * 10)
     x, _ = arrays((4, 8, 10), (64, 64), 3, np.float32)
     assert winograd._pieces(x, 64)[:2] == (images, rows)
     check((3, 1, 1, (4, 8, 10), (64, 64)))
@@ -152,6 +157,12 @@ def test_biases_and_their_gradients():
             strict=True,
         ):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_of_biases_are_summed_in_float32():
+    x = jnp.asarray(np.random.default_rng(3).standard_normal((64, 8, 8, 4)) + 1, jnp.bfloat16)
+    got = jax.jit(jax.grad(lambda b: jnp.sum(add_bias(x, b) * x)))(jnp.zeros(4))
+    np.testing.assert_allclose(got, np.asarray(x, float).sum((0, 1, 2)), rtol=2**-8)
 
 
 @pytest.mark.parametrize("padding, gain", [(1, 4.0), (2, 1.0), (0, 1.0)])

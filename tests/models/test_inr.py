@@ -1,6 +1,7 @@
 """The coordinate network: points and grid mean the same, cost what they must, need no module."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -47,6 +48,23 @@ def test_a_few_images_at_a_time_are_the_same_images(few, monkeypatch):
     cut = jax.jit(lambda p: inr.grid_by_few(p))  # a function that was not traced before
     assert ("scan" in str(jax.make_jaxpr(cut)(params))) == (few < 5)
     assert relative(cut(params), jax.jit(inr.grid)(params)) < 1e-5
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_waves_of_a_grid_are_those_of_its_points(cosine):
+    """Of its sides and of each point alone, for all kinds of directions, shifts and phases."""
+    rng = np.random.default_rng(0)
+    kinds = {"random": 3, "shared": 4, "predicted": 2}
+    embedding = Embedding(raw=True, log=32, diagonal=True, cosine=cosine, shifted=True, **kinds)
+    shared = {k: rng.standard_normal((kinds[k], 2)) for k in ("random", "shared")}
+    shared["shift"] = rng.standard_normal(4)
+    image = {"basis": rng.standard_normal((2, 2)), "phase": rng.standard_normal(2)}
+    x, y = coords.sides((5, 8), "symmetric")
+    points = (jnp.tile(x, 5), jnp.repeat(y, 8))
+    of = functools.partial(embed, embedding, shared, image, *points, (5, 8), None)
+    plain = of()
+    assert plain.shape == (embedding.features((5, 8)), 40)
+    np.testing.assert_allclose(jax.jit(lambda: of((x, y)))(), plain, atol=2e-6)
 
 
 def test_published_networks_are_cut_where_their_features_are_large():
