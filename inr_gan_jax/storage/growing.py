@@ -160,17 +160,30 @@ def forget_events(folder: epath.Path, images: int) -> None:
 
 
 def _events(whole: bytes) -> Iterator[tuple[bytes, Event]]:
-    """The records of an event file, as they are, up to the first that is not whole."""
-    place = 0
-    while place + 12 <= len(whole):
-        head = whole[place : place + 8]
-        size, crc = struct.unpack("<QI", whole[place : place + 12])
-        end = place + 12 + size + 4
-        if crc != masked_crc32c(head) or end > len(whole):
+    """The records of an event file, as they are, up to the first that is not whole.
+
+    Of the last one the sum is checked too (of all it would take a minute for half a gigabyte): a
+    crash of the machine may leave zeros from somewhere within it.
+    """
+    place, length = 0, _length(whole, 0)
+    while length:
+        end, data = place + length, whole[place : place + length]
+        length = _length(whole, end)
+        if not length and struct.unpack("<I", data[-4:])[0] != masked_crc32c(data[12:-4]):
             return
         try:
-            event = Event.FromString(whole[place + 12 : end - 4])
+            event = Event.FromString(data[12:-4])
         except DecodeError:
             return
-        yield whole[place:end], event
+        yield data, event
         place = end
+
+
+def _length(whole: bytes, place: int) -> int:
+    """Bytes of the record that begins at `place`; 0: none does, or its end is missing."""
+    if place + 12 > len(whole):
+        return 0
+    size, crc = struct.unpack("<QI", whole[place : place + 12])
+    if crc != masked_crc32c(whole[place : place + 8]) or place + size + 16 > len(whole):
+        return 0
+    return size + 16

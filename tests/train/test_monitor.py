@@ -145,9 +145,10 @@ def test_an_event_file_cut_anywhere_keeps_what_is_whole(tmp_path):
         for tail in (b"", b"\0" * 40, b"\xff" * 40):  # zeros: what a crash of the machine leaves
             path.write_bytes(whole[:size] + tail)
             forget_events(tmp_path, 100)
-            count = sum(end <= size for end in ends)
+            # what the tail brings back by chance (a sum that ends in zeros) is whole again
+            count = sum((whole[:size] + tail).startswith(whole[:end]) for end in ends)
             assert written(tmp_path) == {"a": list(range(count))}
-            assert tail or path.read_bytes() == whole[: ends[count - 1]]
+            assert path.read_bytes() == whole[: ends[count - 1]]
     path.write_bytes(whole)
     before = path.stat()
     forget_events(tmp_path, 4)  # nothing to forget: not touched
