@@ -27,7 +27,18 @@ def parse_flags(argv: list[str]) -> list[str]:
         if isinstance(error, flags.Error) and "parsing config file" not in str(error):
             raise
         raise UserError(_explain(error, argv)) from error
+    _adopt_recipe()
     return rest
+
+
+def _adopt_recipe() -> None:
+    """--config.train.recipe stands before all other overrides, wherever it was typed."""
+    from inr_gan_jax.config import adopt
+
+    typed = config_flags.get_override_values(flags.FLAGS["config"]) if CONFIG.value else {}
+    if name := typed.get("train.recipe"):
+        adopt(CONFIG.value, name)
+        CONFIG.value.update_from_flattened_dict(typed)
 
 
 def _explain(error: Exception, argv: list[str]) -> str:

@@ -6,7 +6,7 @@ augmentation, a metric) is listed here.
 """
 
 from inr_gan_jax.config.identity import identity
-from inr_gan_jax.config.parse import KEYS, base, flatten, parse, to_plain
+from inr_gan_jax.config.parse import KEYS, adopt, base, flatten, parse, to_plain
 from inr_gan_jax.config.schema import (
     AugmentConfig,
     Config,
@@ -15,6 +15,7 @@ from inr_gan_jax.config.schema import (
     LogConfig,
     MeshConfig,
     ProfileConfig,
+    ScheduleConfig,
     TrainConfig,
 )
 
@@ -27,7 +28,9 @@ __all__ = [
     "LogConfig",
     "MeshConfig",
     "ProfileConfig",
+    "ScheduleConfig",
     "TrainConfig",
+    "adopt",
     "base",
     "flatten",
     "identity",

@@ -51,9 +51,13 @@ def check(config) -> None:
     for name in ("kimg", *counts, "g_lr", "d_lr", "ema_kimg", "eps"):
         if not getattr(train, name) > 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must be above 0")
-    for name in ("g_interval", "r1_interval", "r1_gamma", "path_weight", "shared_lr", "ema_rampup"):
+    rates = ("path_weight", "shared_lr", "table_lr", "ema_rampup")
+    for name in ("g_interval", "r1_interval", *rates):
         if getattr(train, name) < 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must not be negative")
+    for name in ("r1_gamma", "r2_gamma"):
+        if (value := getattr(train, name)) < 0 and value != -1:
+            raise UserError(f"config.train.{name} = {value} must be 0 or more, or -1: by rule")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(train, name) < 1:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must be in [0, 1)")
@@ -61,6 +65,9 @@ def check(config) -> None:
         raise UserError(f"config.train.mixing_prob = {train.mixing_prob} must be in [0, 1]")
     _check_choice("config.train.dtype", train.dtype, ("float32", "bfloat16"))
     _check_choice("config.train.on_change", train.on_change, ("refuse", "continue"))
+    _check_choice("config.train.loss", train.loss, ("logistic", "relativistic"))
+    _check_choice("config.train.penalty", train.penalty, ("exact", "differences"))
+    _check_schedule(config)
     if train.path_weight and not train.g_interval:
         raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
     if config.mesh.fsdp < 1:
@@ -85,6 +92,20 @@ def check(config) -> None:
             "config.data.source is empty: give --config.data.source=images.zip (or a folder, "
             "digits, or tfds:NAME)"
         )
+
+
+def _check_schedule(config) -> None:
+    schedule = config.schedule
+    _check_choice("config.schedule.kind", schedule.kind, ("constant", "cosine"))
+    for name in ("kimg", "lr", "gamma", "ema"):
+        if getattr(schedule, name) < 0:
+            raise UserError(f"config.schedule.{name} = {getattr(schedule, name)} must be 0 or more")
+    for name, most in (("beta2", math.nextafter(1, 0)), ("p", 1)):
+        if not ((value := getattr(schedule, name)) == -1 or 0 <= value <= most):
+            brackets = "[0, 1]" if most == 1 else "[0, 1)"
+            raise UserError(f"config.schedule.{name} = {value} must be in {brackets}, or -1: stays")
+    if schedule.kind == "cosine" and schedule.p >= 0 and config.augment.mode != "fixed":
+        raise UserError(f"config.schedule.p = {schedule.p} needs config.augment.mode=fixed")
 
 
 def _check_augment(config) -> None:

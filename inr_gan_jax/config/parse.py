@@ -9,6 +9,7 @@ import typing
 
 from ml_collections import ConfigDict
 
+from inr_gan_jax.config import recipes
 from inr_gan_jax.config.check import check
 from inr_gan_jax.config.schema import DERIVED, Config
 from inr_gan_jax.errors import UserError, nearest
@@ -16,8 +17,8 @@ from inr_gan_jax.models import families
 from inr_gan_jax.models.families import GeneratorConfig
 
 
-def base(family: str, **model) -> ConfigDict:
-    """The released recipe for one of the published systems, every key present.
+def base(family: str, *, recipe: str = "released", **model) -> ConfigDict:
+    """One of the published systems with a recipe (see recipes.RECIPES), every key present.
 
     `model` overrides fields of the generator (GeneratorConfig). Raises UserError for unknown names.
     """
@@ -28,7 +29,15 @@ def base(family: str, **model) -> ConfigDict:
         )
     config = Config(model=families.FAMILIES[family](**model))
     # Once through `_build`: a key that holds a float, however it is written, takes floats.
-    return ConfigDict(to_plain(_build(Config, dataclasses.asdict(config), "config")))
+    draft = ConfigDict(to_plain(_build(Config, dataclasses.asdict(config), "config")))
+    adopt(draft, recipe)
+    return draft
+
+
+def adopt(draft: ConfigDict, recipe: str) -> None:
+    """Sets what a recipe is, whatever stood there; UserError for an unknown name."""
+    released = to_plain(Config(model=families.FAMILIES[draft.model.family]()))
+    draft.update_from_flattened_dict(recipes.values_of(recipe, released))
 
 
 def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
@@ -37,6 +46,7 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
     `num_classes` comes from the data (0: unconditional).
     """
     plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    plain = recipes.completed(plain)
     for section, names in DERIVED.items():
         for name in names:
             if isinstance(plain.get(section), dict) and name in plain[section]:

@@ -31,7 +31,13 @@ class TrainConfig:
 
     `microbatches`: passes into which a batch is cut to save memory. `r1_interval = 0`: R1 is part
     of every step, not lazy; likewise `g_interval = 0`: no lazy correction for G. `shared_lr`: rate
-    of weights that all images share (paper's generator; 0: `g_lr`). `ema_rampup` 0: no ramp-up.
+    of weights that all images share (paper's generator; 0: `g_lr`), `table_lr` a factor of the rate
+    of learned tables (0: they stay as they were drawn). `ema_rampup` 0: no ramp-up.
+    `recipe`: whose values those were that nobody set otherwise (see recipes.RECIPES). `loss`:
+    logistic, or relativistic, which compares pairs of a real and a generated image. `r1_gamma`,
+    `r2_gamma`: of gradient penalties on real and generated images, -1: by rule (see
+    recipes.gammas_of). `penalty`: exact, or by differences, without second derivatives, on a
+    quarter of a batch.
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
     iterations in a row whose losses are no numbers end the run. `remat`: images pass G and D one by
@@ -40,17 +46,22 @@ class TrainConfig:
     than the run had: `refuse`, or `continue` with it, and note since when.
     """
 
+    recipe: str = "released"
     kimg: float = 25_000
     batch_size: int = 64
     microbatches: int = 1
     g_lr: float = 0.0025
     d_lr: float = 0.0025
     shared_lr: float = 0.0
+    table_lr: float = 1.0
     beta1: float = 0.0
     beta2: float = 0.99
     eps: float = 1e-8
     g_interval: int = 4
+    loss: str = "logistic"
+    penalty: str = "exact"
     r1_gamma: float = 10.0
+    r2_gamma: float = 0.0
     r1_interval: int = 16
     path_weight: float = 0.0
     mixing_prob: float = 0.0
@@ -62,6 +73,24 @@ class TrainConfig:
     init_from: str = ""
     freeze_d: int = 0
     on_change: str = "refuse"
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """What numbers of the recipe become while `kimg` thousand images pass (0: the run's length).
+
+    `kind`: constant (all stay, whatever else is here), or cosine (half a wave; then they stay). At its end `lr` is the
+    factor of learning rates, `gamma` that of penalties' gammas, `ema` that of ema_kimg; `beta2` and
+    `p` (augment.p, mode fixed) are values, -1 where they stay.
+    """
+
+    kind: str = "constant"
+    kimg: float = 0.0
+    lr: float = 1.0
+    gamma: float = 1.0
+    ema: float = 1.0
+    beta2: float = -1.0
+    p: float = -1.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +170,7 @@ class Config:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)

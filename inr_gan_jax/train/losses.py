@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 
 
-def generator_loss(fake_logits: jax.Array) -> jax.Array:
-    """Non-saturating logistic loss of G: mean softplus(-D(G(z))) (Goodfellow et al. 2014)."""
-    return jnp.mean(jax.nn.softplus(-fake_logits))
+def generator_loss(logits: jax.Array) -> jax.Array:
+    """Non-saturating logistic loss of G: mean softplus(-D(G(z))) (Goodfellow et al. 2014).
+
+    Relativistic, `logits` are D(G(z)) - D(x) of pairs (Jolicoeur-Martineau 2018).
+    """
+    return jnp.mean(jax.nn.softplus(-logits))
 
 
 def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
@@ -16,13 +19,32 @@ def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Ar
     return jnp.mean(jax.nn.softplus(fake_logits)) + jnp.mean(jax.nn.softplus(-real_logits))
 
 
-def r1_penalties(discriminate: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+def relativistic_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Loss of D on pairs: mean softplus(-(D(x) - D(G(z)))) (Jolicoeur-Martineau 2018)."""
+    return jnp.mean(jax.nn.softplus(fake_logits - real_logits))
+
+
+def gradient_penalties(discriminate: Callable, images):
     """|d sum D(x) / dx|^2 of each image, `[B]` (Mescheder et al. 2018, equation 9).
 
-    `discriminate` maps images `[B, H, W, C]` to logits `[B]`; the loss is gamma / 2 times the mean.
+    `discriminate` maps images `[B, H, W, C]`, or a dict of such, to logits `[B]`; the loss is
+    gamma / 2 times the mean. Of real images the penalty is called R1, of generated ones R2.
     """
     gradients = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
-    return jnp.sum(jnp.square(gradients), axis=(1, 2, 3))
+    return jax.tree.map(lambda g: jnp.sum(jnp.square(g), axis=(1, 2, 3)), gradients)
+
+
+STEP = 0.01  # of differences, in units of images in [-1, 1]
+
+
+def difference_penalties(discriminate: Callable, images, noise) -> jax.Array:
+    """The same, estimated without second derivatives: `[B]`, of all images in their order.
+
+    ((D(x + STEP n) - D(x)) / STEP)^2 with `noise` n of N(0, 1), of the images' shape, has
+    |dD(x) / dx|^2 as its mean but for terms of STEP^2.
+    """
+    moved = jax.tree.map(lambda x, n: x + STEP * n, images, noise)
+    return jnp.square((discriminate(moved) - discriminate(images)) / STEP)
 
 
 def path_lengths(

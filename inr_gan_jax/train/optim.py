@@ -6,20 +6,20 @@ import optax
 
 
 def lazy_adam(
-    learning_rate: float,
+    learning_rate: float | jax.Array,
     *,
     b1: float = 0.0,
-    b2: float = 0.99,
+    b2: float | jax.Array = 0.99,
     eps: float = 1e-8,
     interval: int = 0,
-    shared_learning_rate: float = 0.0,
+    shared_learning_rate: float | jax.Array | None = None,
 ) -> optax.GradientTransformation:
     """Adam for a network whose regulariser runs every `interval` iterations (0: none is lazy).
 
     Main and regularisation phases share their moments, so both see c = k / (k + 1) of the steps
     they would see apart: learning rate times c, betas to the power c (Karras et al. 2020, app. B).
     `shared_learning_rate` is for weights that all images share where the hypernetwork emits the
-    rest (the paper's generator: parameters under `hypernet/block*`); 0 is one rate for all.
+    rest (the paper's generator: parameters under `hypernet/block*`); None is one rate for all.
     """
     c = interval / (interval + 1) if interval else 1.0
 
@@ -29,7 +29,7 @@ def lazy_adam(
             return optax.chain(scale, optax.scale_by_learning_rate(rate * c))
         return optax.adam(rate * c, b1**c, b2**c, eps)
 
-    if not shared_learning_rate:
+    if shared_learning_rate is None:
         return adam(learning_rate)
 
     def labels(params):
@@ -42,6 +42,17 @@ def lazy_adam(
 
     transforms = {"shared": adam(shared_learning_rate), "other": adam(learning_rate)}
     return optax.partition(transforms, labels)
+
+
+def slow_tables(updates: dict, factor: float) -> dict:
+    """A generator's updates, those of learned tables times a factor."""
+    if factor == 1:
+        return updates
+
+    def slowed(path, update):
+        return update * factor if path[-1].key == "table" else update
+
+    return jax.tree_util.tree_map_with_path(slowed, updates)
 
 
 def replace_nonfinite(gradients) -> tuple[dict, jax.Array]:

@@ -1,10 +1,12 @@
 """What a training step does, as plain numbers: the configuration and what follows from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.config.recipes import gammas_of, horizon_of
+from inr_gan_jax.train.schedule import Schedule
 
 TRANSFER_ADA_KIMG = 100.0  # transferred networks overfit sooner (Karras et al. 2020b, appendix C)
 
@@ -23,20 +25,27 @@ class Phase(IntEnum):
 class Recipe:
     """The numbers of a training recipe (see config.TrainConfig and AugmentConfig).
 
-    `pipeline`: how images are augmented; empty: not at all. `ada_kimg` 0 keeps the probability.
+    `gammas`: of penalties on `fake` and `real` images, where there are any. `pipeline`: how images
+    are augmented; empty: not at all. `ada_kimg` 0: the probability is that of the schedule `p`.
     `kernels`: xla or pallas, what evaluates the generator's grids.
     """
 
     seed: int
     batch_size: int
     microbatches: int
-    r1_gamma: float
+    loss: str
+    penalty: str
+    gammas: Mapping[str, Schedule]
     r1_interval: int
     path_weight: float
     path_interval: int
     mixing_prob: float
-    ema_kimg: float
+    lr: Schedule
+    beta2: Schedule
+    table_lr: float
+    ema_kimg: Schedule
     ema_rampup: float
+    p: Schedule
     class_counts: tuple[int, ...]
     dtype: str
     kernels: str = "xla"
@@ -46,6 +55,7 @@ class Recipe:
     ada_target: float = 0.6
     ada_interval: int = 4
     ada_kimg: float = 0.0
+    by_rule: bool = False
 
     def runs(self, phase: Phase) -> float:
         """How often a phase runs per iteration: below 1 where it is lazy."""
@@ -55,8 +65,11 @@ class Recipe:
     def remarks(self) -> list[str]:
         """Lines that say what is out of the ordinary."""
         lines = []
+        if self.by_rule:
+            told = ", ".join(f"{k} images {s.start:.3g}" for k, s in self.gammas.items())
+            lines.append(f"gamma by rule: of {told} (config.train.r1_gamma=-1)")
         if self.pipeline:
-            how = "with a fixed probability"
+            how = "with a fixed probability" if self.p.constant else "with a scheduled probability"
             if self.ada_kimg:
                 how = f"adaptively (p moves by 1 per {self.ada_kimg:g} kimg)"
             lines.append(f"augmentation: {self.pipeline}, {how}")
@@ -73,7 +86,15 @@ def recipe_of(
     A transfer (`train.init_from`) starts from an average that means something: no ramp-up of the
     EMA; and ADA moves at least as fast as 1 per 100 kimg.
     """
-    train, augment = config.train, config.augment
+    train, augment, ends = config.train, config.augment, config.schedule
+    images = 1000 * horizon_of(config)
+
+    def moved(start: float, factor: float) -> Schedule:
+        return Schedule(start, start * factor, images)
+
+    def towards(start: float, end: float) -> Schedule:
+        return Schedule(start, start if end < 0 else end, images)
+
     kimg = augment.kimg if augment.mode == "ada" else 0.0
     if train.init_from:
         kimg = min(kimg, TRANSFER_ADA_KIMG)
@@ -81,12 +102,19 @@ def recipe_of(
         seed=config.seed,
         batch_size=train.batch_size,
         microbatches=train.microbatches,
-        r1_gamma=train.r1_gamma,
+        loss=train.loss,
+        penalty=train.penalty,
+        gammas={kind: moved(g, ends.gamma) for kind, g in gammas_of(config).items() if g},
+        by_rule=train.r1_gamma < 0,
         r1_interval=train.r1_interval,
         path_weight=train.path_weight,
         path_interval=train.g_interval,
         mixing_prob=train.mixing_prob,
-        ema_kimg=train.ema_kimg,
+        lr=moved(1.0, ends.lr),
+        beta2=towards(train.beta2, ends.beta2),
+        table_lr=train.table_lr,
+        ema_kimg=moved(train.ema_kimg, ends.ema),
+        p=towards(augment.p, ends.p),
         ema_rampup=0.0 if train.init_from else train.ema_rampup,
         class_counts=tuple(int(n) for n in class_counts),
         dtype=dtype,

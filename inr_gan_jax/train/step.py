@@ -2,8 +2,8 @@
 
 One iteration runs, in this order, G main, G path length (lazy), D main, D R1 (lazy), and `finish`
 (averages and counts): the released recipe. Each phase draws its own latents and takes its own Adam
-step. Random keys are folds of (seed, phase, iteration, image), so a resumed run needs no stored
-key, and how a batch is spread over devices and microbatches changes nothing.
+step. What a recipe may have in its place (pairs, R2, differences, schedules) is chosen here, once,
+while a phase is traced.
 
 A phase runs on each device for its own images (shard_map); devices exchange the mean gradients, a
 few means of numbers, and nothing else.
@@ -16,24 +16,23 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jax.tree_util import tree_map_with_path
 
 from inr_gan_jax.kernels import grid as kernels
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
 from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.runtime.sharding import AXES, mean_over_devices, whole
 from inr_gan_jax.train import losses
 from inr_gan_jax.train.accumulate import gradients, split
-from inr_gan_jax.train.augment import augment, update_p
-from inr_gan_jax.train.optim import ema_decay, replace_nonfinite
+from inr_gan_jax.train.augment import update_p
+from inr_gan_jax.train.inputs import NOISE, Inputs, to_floats
+from inr_gan_jax.train.judge import Judge
+from inr_gan_jax.train.optim import ema_decay, replace_nonfinite, slow_tables
 from inr_gan_jax.train.recipe import Phase, Recipe
 from inr_gan_jax.train.state import TrainState
 
-
-def _to_floats(images: jax.Array) -> jax.Array:
-    return images.astype(float) / 127.5 - 1
+# Number of images seen -> a transformation; its state is of one structure whatever the number.
+Optimizer = Callable[[jax.Array], optax.GradientTransformation]
 
 
 class Steps:
@@ -43,25 +42,25 @@ class Steps:
         self,
         recipe: Recipe,
         networks: Networks,
-        g_optimizer: optax.GradientTransformation,
-        d_optimizer: optax.GradientTransformation,
+        g_optimizer: Optimizer,
+        d_optimizer: Optimizer,
         mesh: Mesh,
         specs: TrainState,
     ):
         self.recipe, self.networks, self.mesh, self.specs = recipe, networks, mesh, specs
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
+        self.inputs, self.judge = Inputs(recipe, networks, mesh), Judge(recipe, networks)
         self.dtype = jnp.dtype(recipe.dtype)
         self.grid = inr.grid
         if recipe.kernels == "pallas":
             here = mesh.devices.flat[0].platform
             self.grid = functools.partial(kernels.grid, interpret=here != "tpu")
-        self.frozen = layer_paths(networks.discriminator_config)[: recipe.freeze_d]
 
     def due(self, iteration: int) -> list[Phase]:
         """The phases of an iteration, in order."""
         r = self.recipe
         path = r.path_weight > 0 and iteration % r.path_interval == 0
-        r1 = r.r1_gamma > 0 and r.r1_interval > 0 and iteration % r.r1_interval == 0
+        r1 = bool(r.gammas) and r.r1_interval > 0 and iteration % r.r1_interval == 0
         phases = [Phase.G_MAIN, *[Phase.G_PATH] * path, Phase.D_MAIN, *[Phase.D_R1] * r1]
         return [*phases, Phase.FINISH]
 
@@ -85,14 +84,21 @@ class Steps:
     # Phases, on each device: its part of the state, its rows of the batch.
 
     def g_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-        """Mean softplus(-D(G(z))), with style mixing."""
-        inputs = self._latents(state, Phase.G_MAIN, self.recipe.batch_size)
+        """Mean softplus(-D(G(z))), with style mixing; of pairs, D(x) is taken off."""
+        relativistic = self.recipe.loss == "relativistic"
+        if relativistic:  # the batch is new to D, which learns from it after this
+            inputs = self.inputs.pairs(state, Phase.G_MAIN, batch)
+        else:
+            inputs = self.inputs.latents(state, Phase.G_MAIN, self.recipe.batch_size)
         g, d = self._networks(state, "g", "d")
 
         def loss(g, inputs):
             images, w = self._generate(g, state, inputs)
-            logits = self._discriminate(d, {"fake": images}, inputs, state.ada_p)
+            logits = self.judge.logits(d, {"fake": images}, inputs, state.ada_p)
             aux = {"w": class_sums(w, inputs["classes"]), "fake_logits": jnp.mean(logits)}
+            if relativistic:
+                real = {"real": to_floats(inputs["real"])}
+                logits -= self.judge.logits(d, real, inputs, state.ada_p)
             return losses.generator_loss(logits), aux
 
         value, aux, grads = gradients(loss, g, inputs)
@@ -104,10 +110,9 @@ class Steps:
         """Path-length regularisation on half a batch (Karras et al. 2020, section 3.2)."""
         r, config = self.recipe, self.networks.generator_config
         size = r.batch_size // 2
-        inputs = self._latents(state, Phase.G_PATH, size)
+        inputs = self.inputs.latents(state, Phase.G_PATH, size)
         shape = (config.height, config.width, config.channels)
-        keys = self._image_keys(jax.random.fold_in(self._key(state, Phase.G_PATH), 6), size)
-        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+        noise = self.inputs.normal(self.inputs.key(state, Phase.G_PATH, NOISE), size, shape)
         noise = noise / (config.height * config.width) ** 0.5
         inputs["cotangent"] = split(noise, r.microbatches)
         (g,) = self._networks(state, "g")
@@ -144,17 +149,20 @@ class Steps:
         return state.replace(path_mean=mean), metrics | {"nonfinite/g_path": bad}
 
     def d_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-        """Logistic loss of D; with `r1_interval = 0` R1 is a part of it at every step."""
-        inputs = self._latents(state, Phase.D_MAIN, self.recipe.batch_size)
-        inputs |= self._real(state, Phase.D_MAIN, batch)
+        """Logistic loss of D; with `r1_interval = 0` penalties are a part of it at every step."""
+        inputs = self.inputs.pairs(state, Phase.D_MAIN, batch)
+        inputs |= self.judge.nudges(self.inputs, state, Phase.D_MAIN)
         g, d = self._networks(state, "g", "d")
+        penalised = bool(self.recipe.gammas) and not self.recipe.r1_interval
 
         def loss(d, inputs):
             fake, w = self._generate(g, state, inputs)
-            both = {"fake": fake, "real": _to_floats(inputs["real"])}
-            logits = self._discriminate(d, both, inputs, state.ada_p)
+            both = {"fake": fake, "real": to_floats(inputs["real"])}
+            logits = self.judge.logits(d, both, inputs, state.ada_p)
             fake_logits, real_logits = jnp.split(logits, 2)
-            value = losses.discriminator_loss(real_logits, fake_logits)
+            relativistic = self.recipe.loss == "relativistic"
+            loss_of = losses.relativistic_loss if relativistic else losses.discriminator_loss
+            value = loss_of(real_logits, fake_logits)
             aux = {
                 "w": class_sums(w, inputs["classes"]),
                 "loss/d": value,
@@ -162,10 +170,9 @@ class Steps:
                 "logits/real": jnp.mean(real_logits),
                 "logits/real_sign": jnp.mean(jnp.sign(real_logits)),
             }
-            if self.recipe.r1_gamma > 0 and not self.recipe.r1_interval:
-                penalty = self._r1(d, inputs, state.ada_p)
-                value += 0.5 * self.recipe.r1_gamma * penalty
-                aux["r1/penalty"] = penalty
+            if penalised:
+                penalty, told = self.judge.penalty(d, both, inputs, state)
+                value, aux = value + penalty, aux | told
             return value, aux
 
         _, aux, grads = gradients(loss, d, inputs)
@@ -175,17 +182,24 @@ class Steps:
         return state, aux | {"nonfinite/d": bad}
 
     def d_r1(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-        """Lazy R1 on the same real images: gamma / 2 times the mean penalty, times the interval."""
+        """Lazy penalties: on the same real images, and others that G makes; times the interval."""
         r = self.recipe
+        (d,) = self._networks(state, "d")
+        inputs = self.inputs.real(state, Phase.D_R1, batch)
+        if "fake" in r.gammas:
+            (g,) = self._networks(state, "g")
+            inputs = self.inputs.pairs(state, Phase.D_R1, batch)
+        inputs |= self.judge.nudges(self.inputs, state, Phase.D_R1)
 
         def loss(d, inputs):
-            penalty = self._r1(d, inputs, state.ada_p)
-            return 0.5 * r.r1_gamma * r.r1_interval * penalty, {"penalty": penalty}
+            images = {"real": to_floats(inputs["real"])}
+            if "fake" in r.gammas:
+                images = {"fake": self._generate(g, state, inputs)[0]} | images
+            return self.judge.penalty(d, images, inputs, state, times=r.r1_interval)
 
-        (d,) = self._networks(state, "d")
-        _, aux, grads = gradients(loss, d, self._real(state, Phase.D_R1, batch))
+        _, told, grads = gradients(loss, d, inputs)
         state, bad = self._update_d(state, grads)
-        return state, {"r1/penalty": aux["penalty"], "nonfinite/d_r1": bad}
+        return state, told | {"nonfinite/d_r1": bad}
 
     def finish(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Averages the generator's parameters, counts, and adapts the augmentation's probability.
@@ -193,7 +207,7 @@ class Steps:
         w_avg is copied, not averaged.
         """
         r = self.recipe
-        beta = ema_decay(r.batch_size, state.images, r.ema_kimg, r.ema_rampup)
+        beta = ema_decay(r.batch_size, state.images, r.ema_kimg(state.images), r.ema_rampup)
         g_ema = jax.tree.map(lambda new, old: new + (old - new) * beta, state.g, state.g_ema)
         state = state.replace(
             g_ema=g_ema, iteration=state.iteration + 1, images=state.images + r.batch_size
@@ -206,6 +220,8 @@ class Steps:
             mean = state.ada_signs / r.ada_interval
             moved = update_p(state.ada_p, mean, images=seen, target=r.ada_target, kimg=r.ada_kimg)
             state = state.replace(ada_p=jnp.where(due, moved, state.ada_p))
+        elif not r.p.constant:
+            state = state.replace(ada_p=r.p(state.images))
         state = state.replace(ada_signs=jnp.where(due, 0.0, state.ada_signs))
         return state, {"augment/p": state.ada_p}
 
@@ -214,60 +230,6 @@ class Steps:
     def _networks(self, state: TrainState, *names: str) -> list[dict]:
         """Whole parameters."""
         return [whole(getattr(state, name), getattr(self.specs, name)) for name in names]
-
-    def _key(self, state: TrainState, phase: Phase) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(self.recipe.seed), 2 + phase)
-        return jax.random.fold_in(key, state.iteration)
-
-    def _image_keys(self, key: jax.Array, size: int) -> jax.Array:
-        """A key for each of this device's images of a batch of `size`, by their places in it."""
-        own = size // self.mesh.size
-        places = jax.lax.axis_index(AXES) * own + jnp.arange(own)
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
-
-    def _latents(self, state: TrainState, phase: Phase, size: int) -> dict:
-        """Inputs of the generator for one phase: this device's part of `size` images."""
-        config = self.networks.generator_config
-        # The i-th of n keys is fold_in(key, i): other purposes count from 4.
-        z_key, class_key, mix_key, noise_key = jax.random.split(self._key(state, phase), 4)
-
-        def draw(key):
-            draws = jax.vmap(lambda key: jax.random.normal(key, (config.z_dim,)))
-            return draws(self._image_keys(key, size))
-
-        z = draw(z_key)
-        inputs = {"z": z, "classes": None, "noise_keys": None}
-        inputs["fake_keys"] = self._augment_keys(state, phase, 4, size)
-        if config.num_classes:
-            logits = jnp.log(jnp.asarray(self.recipe.class_counts, float))
-            keys = self._image_keys(class_key, size)
-            classes = jax.vmap(lambda key: jax.random.categorical(key, logits))(keys)
-            inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
-        if config.has_noise:
-            inputs["noise_keys"] = self._image_keys(noise_key, size)
-        if self.recipe.mixing_prob > 0:
-            other_key, cut_key, coin_key = jax.random.split(mix_key, 3)
-            styles = self.networks.num_styles
-            cut = jax.random.randint(cut_key, (), 1, styles)
-            mixed = jax.random.uniform(coin_key) < self.recipe.mixing_prob
-            inputs["mix_z"] = draw(other_key)
-            inputs["mix_from"] = jnp.full((len(z),), jnp.where(mixed, cut, styles))
-        return split(inputs, self.recipe.microbatches)
-
-    def _real(self, state: TrainState, phase: Phase, batch: dict) -> dict:
-        """Real images (uint8) and one-hot labels of one phase, split into microbatches."""
-        classes = self.networks.generator_config.num_classes
-        inputs = {"real": batch["image"], "real_classes": None}
-        inputs["real_keys"] = self._augment_keys(state, phase, 5, self.recipe.batch_size)
-        if classes:
-            inputs["real_classes"] = jax.nn.one_hot(batch["label"], classes)
-        return split(inputs, self.recipe.microbatches)
-
-    def _augment_keys(self, state: TrainState, phase: Phase, purpose: int, size: int):
-        """A key for each image, so that what happens to one does not depend on the others."""
-        if not self.recipe.pipeline:
-            return None
-        return self._image_keys(jax.random.fold_in(self._key(state, phase), purpose), size)
 
     def _styles(self, generator, inputs: dict) -> tuple[jax.Array, jax.Array]:
         w = generator.mapping(inputs["z"], inputs["classes"])
@@ -289,37 +251,6 @@ class Steps:
             ws, dtype=self.dtype, noise_keys=keys, remat=remat, training=True, grid=grid
         )
 
-    def _discriminate(self, d: dict, images: dict, inputs: dict, p) -> jax.Array:
-        """Logits of `fake` or `real` images in [-1, 1], or of both, augmented with probability p.
-
-        Those of both are one batch, of which no group of the minibatch's deviation mixes kinds.
-        """
-        pipeline, names = self.recipe.pipeline, {"fake": "classes", "real": "real_classes"}
-        if pipeline:
-            images = {k: augment(x, inputs[f"{k}_keys"], p, pipeline) for k, x in images.items()}
-        discriminator = self.networks.discriminator(tree_map_with_path(self._frozen, d))
-        classes = [inputs[names[kind]] for kind in images]
-        return discriminator(
-            jnp.concatenate(list(images.values())),
-            None if classes[0] is None else jnp.concatenate(classes),
-            dtype=self.dtype,
-            remat=self.recipe.remat,
-            largest_group=min(len(x) for x in images.values()),
-        )
-
-    def _frozen(self, path, parameter: jax.Array) -> jax.Array:
-        """Layers that are not to learn have no gradient, and with it no Adam step."""
-        names = tuple(key.key for key in path)
-        fixed = any(names[: len(layer)] == layer for layer in self.frozen)
-        return jax.lax.stop_gradient(parameter) if fixed else parameter
-
-    def _r1(self, d: dict, inputs: dict, p) -> jax.Array:
-        """With respect to the images before augmentation (Karras et al. 2020b)."""
-        penalties = losses.r1_penalties(
-            lambda x: self._discriminate(d, {"real": x}, inputs, p), _to_floats(inputs["real"])
-        )
-        return jnp.mean(penalties)
-
     def _reduced(self, grads: dict, specs: dict) -> tuple[dict, jax.Array]:
         """This device's part of the mean gradients, finite, and how many values were not."""
         parts = mean_over_devices(grads, specs)
@@ -332,12 +263,15 @@ class Steps:
 
     def _update_g(self, state: TrainState, grads: dict, w_sums) -> tuple[TrainState, jax.Array]:
         grads, bad = self._reduced(grads, self.specs.g)
-        updates, optimizer = self.g_optimizer.update(grads, state.g_optimizer, state.g)
+        update = self.g_optimizer(state.images).update
+        updates, optimizer = update(grads, state.g_optimizer, state.g)
+        updates = slow_tables(updates, self.recipe.table_lr)
         g = optax.apply_updates(state.g, updates)
         w_avg = update_w_avg(state.w_avg, *w_sums)
         return state.replace(g=g, g_optimizer=optimizer, w_avg=w_avg), bad
 
     def _update_d(self, state: TrainState, grads: dict) -> tuple[TrainState, jax.Array]:
         grads, bad = self._reduced(grads, self.specs.d)
-        updates, optimizer = self.d_optimizer.update(grads, state.d_optimizer, state.d)
+        update = self.d_optimizer(state.images).update
+        updates, optimizer = update(grads, state.d_optimizer, state.d)
         return state.replace(d=optax.apply_updates(state.d, updates), d_optimizer=optimizer), bad

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from inr_gan_jax.config import Config
+from inr_gan_jax.config import Config, TrainConfig
 from inr_gan_jax.costs.hardware import hardware
 from inr_gan_jax.costs.program import Program, cost_of
 from inr_gan_jax.errors import UserError
@@ -17,7 +17,7 @@ from inr_gan_jax.models.networks import Networks, networks_of
 from inr_gan_jax.runtime.sharding import make_mesh, over_batch, replicated
 from inr_gan_jax.storage.checkpoint import Checkpoints
 from inr_gan_jax.train.optim import lazy_adam
-from inr_gan_jax.train.recipe import Phase, recipe_of
+from inr_gan_jax.train.recipe import Phase, Recipe, recipe_of
 from inr_gan_jax.train.state import (
     TrainState,
     checkpoint_items,
@@ -25,7 +25,7 @@ from inr_gan_jax.train.state import (
     init_state,
     state_specs,
 )
-from inr_gan_jax.train.step import Steps
+from inr_gan_jax.train.step import Optimizer, Steps
 
 
 class DoesNotFit(UserError):
@@ -57,18 +57,12 @@ class Trainer:
         train = config.train
         self.config, self.mesh = config, mesh or make_mesh(fsdp=config.mesh.fsdp)
         self.networks = networks or networks_of(config.model, config.discriminator)
-        adam = {"b1": train.beta1, "b2": train.beta2, "eps": train.eps}
-        self.g_optimizer = lazy_adam(
-            train.g_lr, interval=train.g_interval, shared_learning_rate=train.shared_lr, **adam
-        )
-        self.d_optimizer = lazy_adam(train.d_lr, interval=train.r1_interval, **adam)
         recipe = recipe_of(config, class_counts, dtype, kernels)
+        self._optimizers = optimizers_of(config.train, recipe)
         self._shapes = jax.eval_shape(lambda: self._init(0))
         self.specs = state_specs(self._shapes, self.mesh)
         self.shardings = jax.tree.map(lambda s: NamedSharding(self.mesh, s), self.specs)
-        self.steps = Steps(
-            recipe, self.networks, self.g_optimizer, self.d_optimizer, self.mesh, self.specs
-        )
+        self.steps = Steps(recipe, self.networks, *self._optimizers, self.mesh, self.specs)
         # What each phase runs as, and what `compile` traced for it (its program, not compiled).
         self.compiled: dict[Phase, Callable] = {}
         self.traced: dict[Phase, jax.stages.Traced] = {}
@@ -139,9 +133,8 @@ class Trainer:
         return {k: jax.ShapeDtypeStruct(*v, sharding=sharding) for k, v in shapes.items()}
 
     def _init(self, seed: int) -> TrainState:
-        return init_state(
-            self.networks, self.g_optimizer, self.d_optimizer, seed, self.config.augment.p
-        )
+        optimizers = (make(jnp.zeros((), jnp.int32)) for make in self._optimizers)
+        return init_state(self.networks, *optimizers, seed, self.config.augment.p)
 
     def compile(self, phases: Iterable[Phase] | None = None) -> None:
         """Compiles phases (all by default), for `iterate` to use; all processes make this call.
@@ -197,6 +190,26 @@ class Trainer:
             in_shardings=(self.shardings, over_batch(self.mesh)),
             out_shardings=(self.shardings, replicated(self.mesh)),
         )
+
+
+def optimizers_of(train: TrainConfig, recipe: Recipe) -> tuple[Optimizer, Optimizer]:
+    """Those of G and D, for any number of images seen."""
+
+    def made(rate: float, interval: int, shared: float = 0.0) -> Optimizer:
+        def optimizer(images):
+            scale = recipe.lr(images)
+            return lazy_adam(
+                rate * scale,
+                b1=train.beta1,
+                b2=recipe.beta2(images),
+                eps=train.eps,
+                interval=interval,
+                shared_learning_rate=shared * scale if shared else None,
+            )
+
+        return optimizer
+
+    return made(train.g_lr, train.g_interval, train.shared_lr), made(train.d_lr, train.r1_interval)
 
 
 def _explained(error: Exception, phase: Phase) -> Exception:

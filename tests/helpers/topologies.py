@@ -58,7 +58,8 @@ def gradients(trainer: Trainer, state, batch: dict) -> dict[str, dict]:
     )
     old = trainer.steps
     specs = old.specs.replace(g_optimizer=old.specs.g, d_optimizer=old.specs.d)
-    steps = Steps(old.recipe, old.networks, keeps, keeps, old.mesh, specs)
+    optimizers = [lambda images: keeps] * 2
+    steps = Steps(old.recipe, old.networks, *optimizers, old.mesh, specs)
     state = state.replace(g_optimizer=state.g, d_optimizer=state.d)
     shardings = jax.tree.map(lambda spec: NamedSharding(old.mesh, spec), specs)
     found = {}

@@ -58,7 +58,7 @@ def after_phase(trainer: Trainer, state, phase: Phase):
     keeps_gradients = optax.GradientTransformation(
         lambda params: params, lambda grads, state, params=None: (params, grads)
     )
-    setattr(trainer.steps, f"{network}_optimizer", keeps_gradients)
+    setattr(trainer.steps, f"{network}_optimizer", lambda images: keeps_gradients)
     specs = {f"{network}_optimizer": getattr(trainer.specs, network)}
     trainer.steps.specs = trainer.specs.replace(**specs)
     state = state.replace(**{f"{network}_optimizer": getattr(state, network)})

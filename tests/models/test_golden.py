@@ -145,7 +145,7 @@ def test_discriminator(name):
         return losses.discriminator_loss(logits(params, real), logits(params, fake))
 
     def penalties(params, real):
-        return losses.r1_penalties(functools.partial(logits, params), real)
+        return losses.gradient_penalties(functools.partial(logits, params), real)
 
     def r1_loss(params, real, _):
         return jnp.mean(penalties(params, real)) * 10 / 2 * 16

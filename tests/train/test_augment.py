@@ -17,7 +17,7 @@ from inr_gan_jax.runtime.sharding import make_mesh, over_batch
 from inr_gan_jax.train import augment as module
 from inr_gan_jax.train import warp as warping
 from inr_gan_jax.train.augment import Draw, apply, augment, draw, image_keys, update_p
-from inr_gan_jax.train.losses import r1_penalties
+from inr_gan_jax.train.losses import gradient_penalties
 
 GOLDEN = load("augment")
 CASES = [name for name in GOLDEN if "@" in name]  # no noise, no second rotation
@@ -329,7 +329,7 @@ def test_r1_through_augmentation():
     x, a = images(2, 20, seed=1)
 
     def penalty(a):
-        return r1_penalties(lambda x: 0.5 * jnp.dot(a, f(x)) ** 2, x[None, :, None, None])[0]
+        return gradient_penalties(lambda x: 0.5 * jnp.dot(a, f(x)) ** 2, x[None, :, None, None])[0]
 
     found, gradient = jax.jit(jax.value_and_grad(penalty))(a)
     value, a = matrix @ x + offset, np.asarray(a, np.float64)

@@ -18,7 +18,7 @@ def test_r1_of_a_known_function():
     a = jax.random.normal(jax.random.key(0), (3, 4, 1))
     x = jax.random.normal(jax.random.key(1), (5, 3, 4, 1))
     inner = np.sum(np.asarray(a * x), axis=(1, 2, 3))
-    got = losses.r1_penalties(lambda x: 0.5 * jnp.sum(a * x, axis=(1, 2, 3)) ** 2, x)
+    got = losses.gradient_penalties(lambda x: 0.5 * jnp.sum(a * x, axis=(1, 2, 3)) ** 2, x)
     np.testing.assert_allclose(got, inner**2 * np.sum(np.asarray(a) ** 2), rtol=1e-5)
 
 

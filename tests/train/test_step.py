@@ -54,7 +54,7 @@ def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
 
 
 def latents_of(trainer, state, phase, size=BATCH):
-    inputs = on_one_device(trainer, lambda s: trainer.steps._latents(s, phase, size))(state)
+    inputs = on_one_device(trainer, lambda s: trainer.steps.inputs.latents(s, phase, size))(state)
     return jax.tree.map(lambda x: x[0], inputs)
 
 
@@ -103,7 +103,7 @@ def test_phases_are_the_released_recipe():
     def g_path(g):
         inputs, cut = mixed[Phase.G_PATH]
         generator, ws = images_by_hand(trainer, g, state, inputs, cut)
-        key = jax.random.fold_in(trainer.steps._key(state, Phase.G_PATH), 6)
+        key = jax.random.fold_in(trainer.steps.inputs.key(state, Phase.G_PATH), 6)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(BATCH // 2))
         noise = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 1)))(keys) / 8
         lengths = losses.path_lengths(generator.image, ws, noise)
@@ -195,7 +195,7 @@ def test_mixing_probability_and_crossover():
     trainer = trainer_of(tiny())
     state, styles = settled(trainer), trainer.networks.num_styles
     cut = on_one_device(
-        trainer, lambda s: trainer.steps._latents(s, Phase.G_MAIN, BATCH)["mix_from"][0, 0]
+        trainer, lambda s: trainer.steps.inputs.latents(s, Phase.G_MAIN, BATCH)["mix_from"][0, 0]
     )
     cuts = np.asarray([cut(state.replace(iteration=jnp.int32(i))) for i in range(300)])
     assert 0.4 < np.mean(cuts < styles) < 0.6
