@@ -52,7 +52,7 @@ class Inputs:
         z_key, class_key, mix_key, noise_key = jax.random.split(self.key(state, phase), 4)
         z = self.normal(z_key, size, (config.z_dim,))
         inputs = {"z": z, "classes": None, "noise_keys": None}
-        inputs["fake_keys"] = self._augment_keys(state, phase, FAKE, size)
+        inputs["fake_keys"] = self.augment_keys(state, phase, FAKE, size)
         if config.num_classes:
             logits = jnp.log(jnp.asarray(self.recipe.class_counts, float))
             keys = self.image_keys(class_key, size)
@@ -73,7 +73,7 @@ class Inputs:
         """Real images (uint8) and one-hot labels of one phase."""
         classes = self.networks.generator_config.num_classes
         inputs = {"real": batch["image"], "real_classes": None}
-        inputs["real_keys"] = self._augment_keys(state, phase, REAL, self.recipe.batch_size)
+        inputs["real_keys"] = self.augment_keys(state, phase, REAL, self.recipe.batch_size)
         if classes:
             inputs["real_classes"] = jax.nn.one_hot(batch["label"], classes)
         return split(inputs, self.recipe.microbatches)
@@ -89,8 +89,11 @@ class Inputs:
             inputs |= {"classes": inputs["real_classes"], "real_keys": inputs["fake_keys"]}
         return inputs
 
-    def _augment_keys(self, state: TrainState, phase: Phase, purpose: int, size: int):
-        """A key for each image, so that what happens to one does not depend on the others."""
+    def augment_keys(self, state: TrainState, phase: Phase, purpose: int, size: int):
+        """A key for each image, so that what happens to one does not depend on the others.
+
+        None where images are not augmented.
+        """
         if not self.recipe.pipeline:
             return None
         return self.image_keys(self.key(state, phase, purpose), size)

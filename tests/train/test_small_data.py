@@ -59,7 +59,7 @@ def test_r1_is_with_respect_to_the_images_before_augmentation():
     state, phase = settled(trainer), Phase.D_R1
     batch = real_batch()
     _, metrics = gradients_of(trainer, state, phase)
-    keys = on_one_device(trainer, lambda s: trainer.steps.inputs._augment_keys(s, phase, 5, BATCH))(
+    keys = on_one_device(trainer, lambda s: trainer.steps.inputs.augment_keys(s, phase, 5, BATCH))(
         state
     )
     real = jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
