@@ -79,9 +79,9 @@ class TrainConfig:
 class ScheduleConfig:
     """What numbers of the recipe become while `kimg` thousand images pass (0: the run's length).
 
-    `kind`: constant (all stay, whatever else is here), or cosine (half a wave; then they stay). At its end `lr` is the
-    factor of learning rates, `gamma` that of penalties' gammas, `ema` that of ema_kimg; `beta2` and
-    `p` (augment.p, mode fixed) are values, -1 where they stay.
+    `kind`: constant (all stay, whatever else is here), or cosine (half a wave; then they stay). At
+    its end `lr` is the factor of learning rates, `gamma` that of penalties' gammas, `ema` that of
+    ema_kimg; `beta2` and `p` (augment.p, mode fixed) are values, -1 where they stay.
     """
 
     kind: str = "constant"

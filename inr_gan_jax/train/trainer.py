@@ -54,7 +54,6 @@ class Trainer:
         networks: Networks | None = None,
     ):
         """By default on all devices, with the networks of the configuration."""
-        train = config.train
         self.config, self.mesh = config, mesh or make_mesh(fsdp=config.mesh.fsdp)
         self.networks = networks or networks_of(config.model, config.discriminator)
         recipe = recipe_of(config, class_counts, dtype, kernels)
