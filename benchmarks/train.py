@@ -44,22 +44,28 @@ def small():
     return config
 
 
+def module_of(name: str):
+    """A configuration file of this repository."""
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def configured(name: str, batch_size: int, **train) -> Config:
     """`small`, or a configuration of this repository, at another batch size."""
-    if name == "small":
-        config = small()
-    else:
-        spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config()
+    config = small() if name == "small" else module_of(name).get_config()
     config.train.update(batch_size=batch_size, **train)
     return parse(config, num_classes=10 if config.data.labels else 0)
 
 
 def trainer_of(name: str, batch_size: int) -> Trainer:
     """Its compiled phases, on all devices at hand."""
-    config = configured(name, batch_size)
+    return trainer_for(configured(name, batch_size))
+
+
+def trainer_for(config: Config) -> Trainer:
+    """Compiled phases, in the precision that a run would have."""
     dtype = config.train.dtype
     if dtype == "bfloat16" and jax.default_backend() == "cpu":  # as a run does
         dtype = quicker_dtype()

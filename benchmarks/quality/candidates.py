@@ -1,0 +1,38 @@
+"""The recipes that are compared: names (of letters and digits, as folders are named after them).
+
+Each with what of the released recipe it changes.
+"""
+
+RELATIVISTIC = {"train.loss": "relativistic", "train.r2_gamma": -1.0}
+COSINE = {"schedule.kind": "cosine", "schedule.lr": 0.1}
+
+CANDIDATES: dict[str, dict[str, object]] = {
+    "released": {},
+    "lower gamma": {"train.r1_gamma": 0.01},
+    "higher gamma": {"train.r1_gamma": 1.0},
+    "lower lr": {"train.g_lr": 0.00125, "train.d_lr": 0.00125},
+    "cosine": COSINE,
+    "r1 every step": {"train.r1_interval": 0, "train.g_interval": 0},
+    "r1 by differences": {
+        "train.r1_interval": 0, "train.g_interval": 0, "train.penalty": "differences"
+    },
+    "r1, r2 lazy": {"train.r2_gamma": -1.0},
+    "pairs": {"train.loss": "relativistic"},
+    "pairs, r1, r2 lazy": RELATIVISTIC,
+    "pairs, r1, r2 by differences": RELATIVISTIC
+    | {"train.r1_interval": 0, "train.g_interval": 0, "train.penalty": "differences"},
+    "pairs, r1, r2 every step": RELATIVISTIC | {"train.r1_interval": 0, "train.g_interval": 0},
+    "frozen tables": {"train.table_lr": 0.0},
+    "slow tables": {"train.table_lr": 0.1},
+    "no tables": {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0},
+    "smaller batch": {"train.batch_size": 16},
+    "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
+    "higher rank": {"model.rank": 8},
+    "augmented": {"augment.mode": "fixed", "augment.p": 0.2},
+}  # fmt: skip
+
+
+def changed(config, name: str):
+    """A set's configuration with a candidate's changes."""
+    config.update_from_flattened_dict(CANDIDATES[name])
+    return config
