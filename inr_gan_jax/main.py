@@ -7,7 +7,8 @@ trains, or goes on from the workdir's last checkpoint.
     python -m inr_gan_jax.main --mode=evaluate --config=configs/ffhq.py --workdir=runs/ffhq \\
         --config.evaluate.metrics=fid50k_full,kid50k_full,is50k,pr50k3_full,ppl_zfull [--repeats=3]
 
-measures its newest checkpoint (or, with --workdir=runs/ffhq/checkpoints/1000, that one).
+measures its newest checkpoint (or, with --workdir=runs/ffhq/checkpoints/1000, that one); with
+--ema=0.02,0.05,0.1 other averages of its generator (--config.train.power_ema while it trained).
 
     python -m inr_gan_jax.main --mode=report --config=configs/ffhq.py --workdir=runs/ffhq \\
         --sizes=128,256,512,1024 [--reference=data/ffhq1024.zip] [--detector=pixel] [--images=5000]
@@ -42,6 +43,9 @@ WEIGHTS = shared.paths(
 )
 REPEATS = flags.DEFINE_integer("repeats", 1, "Measurements, each on other latents.", lower_bound=1)
 
+EMA = flags.DEFINE_list(
+    "ema", [], "Evaluate: relative widths of other averages of the run, 0.05,0.1 say."
+)
 SIZES = flags.DEFINE_list("sizes", [], "Report: lengths of the longer side in pixels.")
 IMAGES = flags.DEFINE_integer("images", 5000, "Report: generated images.", lower_bound=2)
 DETECTOR = flags.DEFINE_enum("detector", "inception", ["inception", "pixel"], "Report: features.")
@@ -68,15 +72,22 @@ def train(
 
 
 def evaluate(
-    draft: ConfigDict, workdir: epath.PathLike, detector_weights=(), repeats: int = 1
+    draft: ConfigDict,
+    workdir: epath.PathLike,
+    detector_weights=(),
+    repeats: int = 1,
+    ema: Sequence[float] = (),
 ) -> list[dict]:
-    """Measures a run's newest checkpoint: a result for each metric (see metrics.evaluate)."""
+    """Measures a run's newest checkpoint: a result for each metric (see metrics.evaluate).
+
+    `ema`: of its averages of these widths (see model.load) in place of the run's own.
+    """
     from inr_gan_jax.metrics.results import evaluate_workdir
     from inr_gan_jax.runtime.devices import use_compilation_cache
 
     config, source = opened(draft)
     use_compilation_cache()
-    return evaluate_workdir(config, source, workdir, detector_weights, repeats)
+    return evaluate_workdir(config, source, workdir, detector_weights, repeats, ema)
 
 
 def report(
@@ -125,6 +136,13 @@ def _report() -> None:
     )  # fmt: skip
 
 
+def _widths() -> list[float]:
+    try:
+        return [float(text) for text in EMA.value]
+    except ValueError:
+        raise UserError(f"--ema={','.join(EMA.value)} must be numbers: 0.05,0.1") from None
+
+
 def _workdir() -> epath.PathLike:
     if WORKDIR.value is not None:
         return WORKDIR.value
@@ -133,7 +151,7 @@ def _workdir() -> epath.PathLike:
 
 MODES = {
     "train": lambda: train(CONFIG.value, _workdir(), WEIGHTS.value, ALLOW_CPU.value),
-    "evaluate": lambda: evaluate(CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value),
+    "evaluate": lambda: evaluate(CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value, _widths()),
     "report": _report,
 }
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")

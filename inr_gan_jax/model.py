@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from etils import epath
 
 from inr_gan_jax.config import Config, parse
@@ -17,6 +18,7 @@ from inr_gan_jax.models.networks import Networks, networks_of
 from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.render.between import Between
 from inr_gan_jax.render.image import ContinuousImage
+from inr_gan_jax.storage.averages import reconstructed
 from inr_gan_jax.storage.checkpoint import Checkpoints
 
 
@@ -294,14 +296,19 @@ def _integers(values, name: str, end: int) -> np.ndarray:
 
 
 def load(
-    path: epath.PathLike, *, dtype: str = "float32", cache_dir: epath.PathLike | None = None
+    path: epath.PathLike,
+    *,
+    dtype: str = "float32",
+    cache_dir: epath.PathLike | None = None,
+    ema: float | None = None,
 ) -> Model:
     """Opens a workdir, a folder of checkpoints or one checkpoint; the newest intact one is used.
 
     Or a published file (INR-GAN's and StyleGAN2-ADA's .pkl, CIPS's .pt): it is converted once, into
     `cache_dir` (by default `$INR_GAN_JAX_CACHE` or `~/.cache/inr_gan_jax`). `dtype`: of features
-    and products, when images are made (see Model). Raises UserError, one line, where there is none
-    or where it does not fit this version.
+    and products, when images are made (see Model). `ema`: the average of this relative width, made
+    of those that the run's checkpoints hold, in place of the run's own (see storage.averages).
+    Raises UserError, one line, where there is none or where it does not fit this version.
     """
     directory, step = located(path, cache_dir)
     with Checkpoints(directory, read_only=True) as checkpoints:
@@ -312,7 +319,11 @@ def load(
         w_avg = jax.ShapeDtypeStruct(config.model.w_avg_shape, jnp.float32)
         wanted = {"model": {"g_ema": g, "g_buffers": buffers, "w_avg": w_avg}}
         restored, metadata, step = checkpoints.restore(wanted, step)
-    model = restored["model"]
+        model = restored["model"]
+        if ema is not None:
+            model["g_ema"], missing = reconstructed(checkpoints, step, g, ema)
+            if missing > 0.02:  # a hundredth of what its weights differ by is never seen
+                logging.warning("--ema=%g: its profile is met but for %.0f%%", ema, 100 * missing)
     return Model(
         config,
         model["g_ema"],

@@ -28,6 +28,7 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "smaller batch": {"train.batch_size": 16},
     "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
     "higher rank": {"model.rank": 8},
+    "finer input": {"model.input_resolution": 16},
     "augmented": {"augment.mode": "fixed", "augment.p": 0.2},
 }  # fmt: skip
 

@@ -44,7 +44,8 @@ def paths(name: str, default: list[str], text: str, **options) -> flags.FlagHold
 
 
 def checkpoint(*, required: bool = True) -> flags.FlagHolder:
-    """--checkpoint and --cache_dir: what `load` opens."""
+    """--checkpoint, --cache_dir and --ema: what `load` opens."""
+    flags.DEFINE_float("ema", None, "Relative width of another average of the run, 0.05 say.")
     path("cache_dir", None, "Where published files are kept, converted; default: ~/.cache/...")
     text = "A workdir, one checkpoint, or a published file (.pkl, .pt)."
     return path("checkpoint", None, text, required=required)
@@ -54,7 +55,8 @@ def load(**options):
     """The Model that --checkpoint names."""
     from inr_gan_jax.model import load as load_model
 
-    return load_model(flags.FLAGS.checkpoint, cache_dir=flags.FLAGS.cache_dir, **options)
+    asked = flags.FLAGS
+    return load_model(asked.checkpoint, cache_dir=asked.cache_dir, ema=asked.ema, **options)
 
 
 def class_index(text: str) -> flags.FlagHolder:

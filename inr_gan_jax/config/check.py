@@ -7,6 +7,7 @@ from inr_gan_jax.config.metric_names import parse_names
 from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.models import families
 from inr_gan_jax.models.discriminator import layer_paths
+from inr_gan_jax.storage.averages import widths_of
 
 # What makes a family what it is: a name alone must not claim it.
 DEFINING = {
@@ -67,6 +68,10 @@ def check(config) -> None:
     _check_choice("config.train.on_change", train.on_change, ("refuse", "continue"))
     _check_choice("config.train.loss", train.loss, ("logistic", "relativistic"))
     _check_choice("config.train.penalty", train.penalty, ("exact", "differences"))
+    try:
+        widths_of(train.power_ema)
+    except ValueError as error:
+        raise UserError(f"config.train.power_ema = {train.power_ema!r}: {error}") from None
     _check_schedule(config)
     if train.path_weight and not train.g_interval:
         raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
@@ -130,7 +135,20 @@ def _check_augment(config) -> None:
 
 def _check_evaluate(config) -> None:
     evaluate = config.evaluate
-    parse_names(evaluate.metrics)
+    metrics = {metric.name: metric.kind for metric in parse_names(evaluate.metrics)}
+    if best := evaluate.keep_best:
+        distances = [name for name, kind in metrics.items() if kind not in ("is", "pr")]
+        if best not in distances or not evaluate.kimg:
+            raise UserError(
+                f"config.evaluate.keep_best = {best!r} must be a distance of "
+                f"config.evaluate.metrics ({', '.join(distances) or 'there is none'}), measured "
+                "while it trains (config.evaluate.kimg above 0)"
+            )
+    if evaluate.stop_after < 0 or (evaluate.stop_after and not best):
+        raise UserError(
+            f"config.evaluate.stop_after = {evaluate.stop_after} must be 0 or more, and needs "
+            "config.evaluate.keep_best"
+        )
     if evaluate.kimg < 0 or (evaluate.kimg and not evaluate.metrics):
         raise UserError(
             f"config.evaluate.kimg = {evaluate.kimg} must be 0 or more, and needs "

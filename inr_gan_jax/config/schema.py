@@ -32,7 +32,8 @@ class TrainConfig:
     `microbatches`: passes into which a batch is cut to save memory. `r1_interval = 0`: R1 is part
     of every step, not lazy; likewise `g_interval = 0`: no lazy correction for G. `shared_lr`: rate
     of weights that all images share (paper's generator; 0: `g_lr`), `table_lr` a factor of the rate
-    of learned tables (0: they stay as they were drawn). `ema_rampup` 0: no ramp-up.
+    of learned tables (0: they stay as they were drawn). `ema_rampup` 0: no ramp-up. `power_ema`:
+    widths ("0.05,0.1") of averages that checkpoints hold too (see storage.averages).
     `recipe`: whose values those were that nobody set otherwise (see recipes.RECIPES). `loss`:
     logistic, or relativistic, which compares pairs of a real and a generated image. `r1_gamma`,
     `r2_gamma`: of gradient penalties on real and generated images, -1: by rule (see
@@ -67,6 +68,7 @@ class TrainConfig:
     mixing_prob: float = 0.0
     ema_kimg: float = 20.0
     ema_rampup: float = 0.05
+    power_ema: str = ""
     dtype: str = "bfloat16"
     max_nonfinite: int = 10
     remat: bool = False
@@ -118,7 +120,9 @@ class EvaluateConfig:
     training). `batch_size`: images at a time on each device. `truncation`: psi. `per_class`: the
     Frechet distances of each class too. `ppl_crop`: path lengths are of the middle of the image, as
     published for faces. `collapse_below`: a class is warned about whose images vary
-    less than this part of what real ones do.
+    less than this part of what real ones do. `keep_best`: one of the metrics, a distance, whose
+    best checkpoint stays beside the newest, as WORKDIR/best; after `stop_after` kimg without a
+    better one the run ends (0: it does not).
     """
 
     metrics: str = "fid50k_full"
@@ -128,6 +132,8 @@ class EvaluateConfig:
     per_class: bool = False
     ppl_crop: bool = False
     collapse_below: float = 0.1
+    keep_best: str = ""
+    stop_after: float = 0.0
 
 
 @dataclass(frozen=True)

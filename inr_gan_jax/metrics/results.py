@@ -39,17 +39,23 @@ class Results:
         self._below = collapse_below
         self.known: set[tuple[str, float]] = set()  # (metric, kimg): not to be told again
 
-    def measure(self, model: Model, checkpoint: str, repeats: int = 1) -> list[dict]:
-        """All metrics of a model; `checkpoint` says which it is. Warns of collapsed classes."""
+    def measure(
+        self, model: Model, checkpoint: str, repeats: int = 1, ema: float | None = None
+    ) -> list[dict]:
+        """All metrics of a model; `checkpoint` (and `ema`, a width) say which it is.
+
+        Warns of collapsed classes.
+        """
         found = []
         for result in self._evaluator.measure(model, repeats):
             about = {"checkpoint": checkpoint, "kimg": model.images_seen / 1000}
+            about |= {} if ema is None else {"ema": ema}
             result = {name: result[name] for name in ("metric", "value")} | about | result
             found.append(result)
             if (result["metric"], result["kimg"]) in self.known:
                 continue
             self._say(describe(result))
-            if self._writer:
+            if self._writer and ema is None:
                 self._writer.write_scalars(model.images_seen, scalars(result))
                 self._writer.flush()
             self._mine.append(json.dumps(result))
@@ -75,7 +81,8 @@ def forget(workdir: epath.PathLike, images: int) -> set[tuple[str, float]]:
     kept = [result["kimg"] <= images / 1000 for result in results]
     if not all(kept):
         _keep(path, _joined(itertools.compress(lines, kept)))
-    return {(r["metric"], r["kimg"]) for r in itertools.compress(results, kept)}
+    kept = itertools.compress(results, kept)
+    return {(r["metric"], r["kimg"]) for r in kept if "ema" not in r}
 
 
 def _lines(path: epath.Path) -> list[str]:
@@ -103,9 +110,16 @@ def _keep(path: epath.Path, data: bytes) -> bool:
 
 
 def evaluate_workdir(
-    config, source, workdir: epath.PathLike, detector_weights: Sequence, repeats: int
+    config,
+    source,
+    workdir: epath.PathLike,
+    detector_weights: Sequence,
+    repeats: int,
+    ema: Sequence[float] = (),
 ) -> list[dict]:
     """Measures the newest intact checkpoint of a run (see Results), or the one that is given.
+
+    `ema`: its averages of these widths (see model.load) in place of the run's own.
 
     `config` (a config.Config) says what is measured, `source` is the data set. Raises UserError
     where there is no checkpoint, or the data are not of its model's kind.
@@ -115,7 +129,7 @@ def evaluate_workdir(
             "nothing to measure: give --config.evaluate.metrics=fid50k_full,kid50k_full,is50k "
             "(or fd_pixel50k_full, which needs no detector's weights)"
         )
-    model = load(workdir)
+    model, *others = [load(workdir, ema=width) for width in ema or (None,)]
     check_data(model, source)
     if model.num_classes != source.num_classes:
         raise UserError(
@@ -127,7 +141,11 @@ def evaluate_workdir(
     writer = SummaryWriter(home)
     try:
         results = Results(evaluator, home, writer, config.evaluate.collapse_below)
-        return results.measure(model, model.checkpoint, repeats)
+        return [
+            result
+            for one, width in zip((model, *others), ema or (None,), strict=True)
+            for result in results.measure(one, one.checkpoint, repeats, width)
+        ]
     except OSError as error:
         raise UserError(f"{home} cannot be written: {error.strerror or error}") from None
     finally:
@@ -142,7 +160,8 @@ def describe(result: dict) -> str:
         shown = ", ".join(f"{name} {_shown(value[name], spreads[name])}" for name in value)
     else:
         shown = _shown(value, spread)
-    return f"{result['metric']}: {shown}  ({result['images']:,} images, {result['seconds']:.1f} s)"
+    name = result["metric"] + (f", ema {result['ema']:g}" if "ema" in result else "")
+    return f"{name}: {shown}  ({result['images']:,} images, {result['seconds']:.1f} s)"
 
 
 def _shown(value: float, spread: float | None) -> str:

@@ -1,10 +1,10 @@
 """Checkpoints of a run: orbax writes them, a manifest of our own says that they are whole.
 
 A checkpoint is a folder named after its iteration count: `model/` (arrays that make images),
-`training/` (arrays that only training needs), `metadata/` (JSON) and `manifest.json`, the size and
-SHA-256 of every other file. orbax restores flipped bits silently; the manifest finds them. It is
-written last, in one step: a folder without it is unfinished, also in a cloud, where orbax cannot
-rename folders and saves in place.
+`training/` (arrays that only training needs), perhaps `averages/`, `metadata/` (JSON) and
+`manifest.json`, the size and SHA-256 of every other file. orbax restores flipped bits silently; the
+manifest finds them. It is written last, in one step: a folder without it is unfinished, also in a
+cloud, where orbax cannot rename folders and saves in place.
 """
 
 import json
@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,14 +29,15 @@ from inr_gan_jax.storage.manifest import MANIFEST
 from inr_gan_jax.storage.paths import reached
 
 FOLDER = "checkpoints"  # inside a workdir
-PARTS = ("model", "training")
+BEST = "best.json"  # beside it: which checkpoint a metric found best
+PARTS = ("model", "training", "averages")
 _BARRIER_SECONDS = 300  # how long the processes wait for one whose part of a save failed
 _NONE, _DAMAGED = -1, -2  # what process 0 may tell the others in place of a step
 _TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax has not committed
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a run under `directory`.
+    """The newest `keep` checkpoints of a run under `directory`, and one that is `protected`.
 
     A context manager: a process that ends without `close` loses the pending save (logged as an
     error), as Python allows no new threads by then.
@@ -61,6 +63,7 @@ class Checkpoints:
             raise ValueError(f"keep must be at least 1, not {keep}")
         self.directory = _absolute(directory)
         self._keep = keep
+        self.protected: int | None = None  # a step that stays, beside the newest
         self._read_only = read_only
         self._damaged: set[int] = set()  # finished steps that a restore found damaged
         self._finishing: threading.Thread | None = None
@@ -92,7 +95,7 @@ class Checkpoints:
 
         Args:
           step: the iteration count.
-          parts: `model` and `training`, trees of jax.Arrays without typed keys.
+          parts: `model`, `training` and perhaps `averages`, trees of jax.Arrays, no typed keys.
           metadata: what JSON can hold (tuples come back as lists).
 
         Raises:
@@ -104,7 +107,7 @@ class Checkpoints:
         self.wait()
         json.dumps(metadata)
         args = ocp.args.Composite(
-            **{part: ocp.args.StandardSave(parts[part]) for part in PARTS},
+            **{part: ocp.args.StandardSave(tree) for part, tree in parts.items()},
             metadata=ocp.args.JsonSave(metadata),
         )
         if obstacle := by_first(lambda: self._obstacle(parts)):
@@ -140,7 +143,11 @@ class Checkpoints:
         return sorted(int(f.name) for f in _step_folders(self.directory) if _is_finished(f))
 
     def restore(
-        self, abstract: dict[str, Any] | Callable[[dict], dict[str, Any]], step: int | None = None
+        self,
+        abstract: dict[str, Any] | Callable[[dict], dict[str, Any]],
+        step: int | None = None,
+        *,
+        part: str = "",
     ) -> tuple[dict[str, Any], dict, int] | None:
         """Returns (parts, metadata, step), or None if there is no finished checkpoint at all.
 
@@ -153,12 +160,13 @@ class Checkpoints:
             where they have none. Parts that are left out are not read into memory. Or a function
             of the metadata that returns such parts.
           step: the iteration count, or None for the newest intact checkpoint.
+          part: `averages/`, say, where only files in this folder are read and compared.
 
         Raises:
           UserError: there is no such step, all candidates are damaged, or the first leaf of
             another name, shape or dtype, which it names.
         """
-        chosen = self._choose(step)
+        chosen = self._choose(step, part)
         if chosen is None:
             return None
         if step is None:
@@ -249,7 +257,7 @@ class Checkpoints:
     def _delete_old(self, newest: int) -> None:
         """Keeps `newest`, which was just saved, and the `keep - 1` intact ones before it."""
         others = [s for s in self.steps() if s != newest]
-        intact = [s for s in others if s not in self._damaged]
+        intact = [s for s in others if s not in self._damaged and s != self.protected]
         overtaken = [s for s in others if s in self._damaged and s < newest]
         for step in overtaken + intact[: max(0, len(intact) - self._keep + 1)]:
             _remove(self.directory / str(step))
@@ -271,7 +279,8 @@ def locate(path: epath.PathLike) -> tuple[epath.Path, int | None]:
     `path` is a workdir (it has `checkpoints/`), a folder of checkpoints, or one checkpoint.
 
     Returns:
-      The folder of checkpoints, and the step if `path` is one checkpoint, else None.
+      The folder of checkpoints, and the step if `path` is one checkpoint, else None. WORKDIR/best
+      is the one that the run found best.
 
     Raises:
       UserError: `path` is missing, cannot be reached, or holds no finished checkpoint.
@@ -279,6 +288,10 @@ def locate(path: epath.PathLike) -> tuple[epath.Path, int | None]:
     path = _absolute(path)
     try:
         with reached(path):
+            if path.name == Path(BEST).stem and not path.exists():
+                if not (record := path.parent / BEST).exists():
+                    raise UserError(f"{path.parent}: none is best (config.evaluate.keep_best)")
+                path = path.parent / FOLDER / str(json.loads(record.read_text())["step"])
             return _located(path)
     except OSError as error:
         raise UserError(str(error)) from error

@@ -2,10 +2,6 @@
 
 import collections
 import contextlib
-import os
-import shlex
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -17,13 +13,14 @@ from inr_gan_jax.config.check import check_batch
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models.networks import count_parameters, networks_of
-from inr_gan_jax.runtime import devices
+from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.runtime.processes import Agreement, Wish, by_first, meet
 from inr_gan_jax.runtime.profiler import Profiler
 from inr_gan_jax.runtime.sharding import make_mesh, to_devices
 from inr_gan_jax.runtime.stopping import stop_signals
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
+from inr_gan_jax.train.announce import announce, say_what_next, summary
+from inr_gan_jax.train.best import Best
 from inr_gan_jax.train.health import LAG, Health
 from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.state import TrainState, checkpoint_items
@@ -67,12 +64,12 @@ def train(
                 networks=networks,
             )
             watch = Watch(config, source, workdir, monitor, detector_weights)
-            _announce(monitor, trainer, source, workdir)
+            announce(monitor, trainer, source, workdir)
             if means.kernels != "xla" or jax.default_backend() == "tpu":
                 monitor.say(f"kernels: {means.kernels} ({means.why})")
             run = Run(trainer, source, monitor, watch, checkpoints, lease, stop)
             if run.goes_on_to(total):
-                _say_what_next(monitor, config, workdir)
+                say_what_next(monitor, config, workdir)
     except OSError as error:  # all other files are the source's, which raises UserError
         raise UserError(f"workdir {workdir} cannot be used: {error}") from error
 
@@ -93,6 +90,8 @@ class Run:
             self.state = trainer.with_ada_p(self.state, self.config.augment.p)
         monitor.going_on_from(self.images)
         watch.going_on_from(self.images)
+        self.best = Best(self.config.evaluate, self.workdir, checkpoints)
+        self.best.going_on_from(self.images)
         log = self.config.log
         self.cadence = {
             self.report: log.metrics_kimg,
@@ -108,13 +107,16 @@ class Run:
         if start >= total:
             monitor.say(f"already trained for {start / 1000:g} kimg; more: raise config.train.kimg")
             return True
+        if old := self.best.too_old(start):
+            monitor.say(f"ended before, at {start / 1000:g} kimg: {old}")
+            return True
         if start:
             monitor.say(f"going on from {start / 1000:g} kimg")
         for line in self.since.lines:
             monitor.say(line)
         self.trainer.compile()
         meet("compiled")
-        monitor.say(_summary(self.trainer))
+        monitor.say(summary(self.trainer))
         monitor.hparams(dict(configs.flatten(configs.to_plain(self.config))))
         self.watch.real()
         end, fault = self._train(total)
@@ -127,6 +129,9 @@ class Run:
         by_first(self._check_saved)
         if end is Wish.FAULT:
             raise fault or UserError("another process cannot read its data (see what it says)")
+        if old := self.best.too_old(self.images):
+            monitor.say(f"ended at {self.images / 1000:g} kimg: {old}")
+            return True
         if self.images < total:
             saved = "and saved " if self.images else ""
             monitor.say(f"stopped {saved}at {self.images / 1000:g} kimg; the same command goes on")
@@ -157,7 +162,7 @@ class Run:
             if not wish:
                 self._make_up(log.grid_kimg, self.config.evaluate.kimg)
             self.monitor.restart(self.images)
-            while self.images < total and not wish:
+            while self.images < total and not wish and not self.best.too_old(self.images):
                 feed.read()
                 if not (wish := self.agreement(self._wish(feed))):
                     with profiler.step(self.state):
@@ -224,9 +229,12 @@ class Run:
             self.checkpoints.save(self.iteration, checkpoint_items(self.state), record)
 
     def measure(self) -> None:
-        """Metrics of the averaged generator."""
+        """Metrics of the averaged generator, and a checkpoint if they are the best."""
         with self.monitor.paused():
-            self.watch.measure(self.state, self.images, self.iteration)
+            results = self.watch.measure(self.state, self.images, self.iteration)
+            if self.best.is_new(results, self.images, self.iteration):
+                self._perform(self.save)
+                self.best.keep()
 
     # Parts.
 
@@ -302,46 +310,3 @@ def _metadata(config: Config, source: Source, images: int, iteration: int) -> di
         "iteration": iteration,
         "data_position": images,
     }
-
-
-def _announce(monitor: Monitor, trainer: Trainer, source: Source, workdir: epath.Path) -> None:
-    model, wanted, dtype = trainer.config.model, trainer.config.train.dtype, trainer.steps.dtype
-    sizes = trainer.abstract_state()
-    g, d = (f"{count_parameters(tree):,}" for tree in (sizes.g, sizes.d))
-    monitor.say(
-        f"{model.family} {model.width}x{model.height}: generator {g} parameters, "
-        f"discriminator {d}; {devices.describe()}"
-    )
-    classes = f", {model.num_classes} classes" if model.num_classes else ""
-    monitor.say(f"data: {source.name}, {len(source):,} images{classes}")
-    for line in trainer.steps.recipe.remarks():
-        monitor.say(line)
-    if dtype != wanted:
-        monitor.say(f"this CPU multiplies {dtype} sooner than {wanted}: {dtype} is used")
-    monitor.say(f"workdir: {workdir}; compiling takes a while the first time")
-
-
-def _summary(trainer: Trainer) -> str:
-    """What the compiled phases cost, in one line."""
-    try:
-        return trainer.program().summary()
-    except ValueError as error:  # of a compiler whose text is new: no reason not to train
-        return f"what this costs could not be read: {error}"[:300]
-
-
-def _say_what_next(monitor: Monitor, config: Config, workdir: epath.Path) -> None:
-    """Where the results are, and commands that work as they are printed."""
-    python, here = sys.executable, shlex.quote(str(workdir))
-    if shutil.which("python") == python:
-        python = "python"
-    elif not os.path.relpath(python).startswith(".."):  # a virtual environment that is not active
-        python = os.path.relpath(python)
-    classes = config.model.num_classes
-    condition = f" --class_index={min(3, classes - 1)}" if classes else ""
-    monitor.say(
-        f"  images while it learned:  {workdir / Watch.FOLDER}\n"
-        f"  checkpoints:              {workdir / FOLDER}\n"
-        f"  curves:                   {python} -m tensorboard.main --logdir={here}\n"
-        f"  more images:              {python} -m inr_gan_jax.generate --checkpoint={here} "
-        f"--seeds=0-15 --outdir=out{condition}"
-    )

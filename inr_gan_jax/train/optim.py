@@ -62,6 +62,14 @@ def replace_nonfinite(gradients) -> tuple[dict, jax.Array]:
     return clean, bad
 
 
+def power_decay(batch_size: int, images, exponent: float) -> jax.Array:
+    """Decay of a step, before which `images` were seen, whose average has weights like t^exponent.
+
+    (1 - batch / t)^(exponent + 1) (Karras et al. 2024, equation 122); 0 at the first step.
+    """
+    return (images / (images + batch_size)) ** (exponent + 1.0)
+
+
 def ema_decay(batch_size: int, images, ema_kimg: float, rampup: float) -> jax.Array:
     """Decay per step of the parameter average: its half-life is `ema_kimg` thousand images.
 

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from inr_gan_jax.config import Config
 from inr_gan_jax.config.recipes import gammas_of, horizon_of
+from inr_gan_jax.storage.averages import exponent_of, key_of, widths_of
 from inr_gan_jax.train.schedule import Schedule
 
 TRANSFER_ADA_KIMG = 100.0  # transferred networks overfit sooner (Karras et al. 2020b, appendix C)
@@ -25,7 +26,8 @@ class Phase(IntEnum):
 class Recipe:
     """The numbers of a training recipe (see config.TrainConfig and AugmentConfig).
 
-    `gammas`: of penalties on `fake` and `real` images, where there are any. `pipeline`: how images
+    `gammas`: of penalties on `fake` and `real` images, where there are any. `powers`: exponents of
+    averages that are kept beside the EMA (see storage.averages). `pipeline`: how images
     are augmented; empty: not at all. `ada_kimg` 0: the probability is that of the schedule `p`.
     `kernels`: xla or pallas, what evaluates the generator's grids.
     """
@@ -45,6 +47,7 @@ class Recipe:
     table_lr: float
     ema_kimg: Schedule
     ema_rampup: float
+    powers: Mapping[str, float]
     p: Schedule
     class_counts: tuple[int, ...]
     dtype: str
@@ -114,6 +117,7 @@ def recipe_of(
         beta2=towards(train.beta2, ends.beta2),
         table_lr=train.table_lr,
         ema_kimg=moved(train.ema_kimg, ends.ema),
+        powers={key_of(width): exponent_of(width) for width in widths_of(train.power_ema)},
         p=towards(augment.p, ends.p),
         ema_rampup=0.0 if train.init_from else train.ema_rampup,
         class_counts=tuple(int(n) for n in class_counts),

@@ -1,6 +1,7 @@
 """The train state: everything that a run is, apart from its configuration."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.runtime.sharding import cut
+from inr_gan_jax.storage.averages import PART
 
 
 @jax.tree_util.register_dataclass
@@ -21,7 +23,8 @@ class TrainState:
     Parameters are nested dicts. `w_avg` is the running mean of w `[w_dim]`, or of each class's
     `[C, w_dim]`, `path_mean` that of path lengths, `ada_p` the augmentation probability,
     `ada_signs` the sum since it last moved of each iteration's mean sign of D on real images;
-    `iteration` and `images` are int32 counts.
+    `iteration` and `images` are int32 counts. `averages` of `g`, by name, are there if the recipe
+    has any beside `g_ema`.
     """
 
     g: dict
@@ -36,6 +39,7 @@ class TrainState:
     ada_signs: jax.Array
     iteration: jax.Array
     images: jax.Array
+    averages: dict = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes) -> "TrainState":
         """The same state with other arrays in the named fields."""
@@ -48,6 +52,7 @@ def init_state(
     d_optimizer: optax.GradientTransformation,
     seed: int,
     ada_p: float = 0.0,
+    averages: Iterable[str] = (),
 ) -> TrainState:
     """A fresh state; call it under jit (or eval_shape), where it is quick and can be sharded."""
     key = jax.random.key(seed)
@@ -69,12 +74,13 @@ def init_state(
         ada_signs=jnp.zeros(()),
         iteration=zero,
         images=zero,
+        averages={name: jax.tree.map(jnp.copy, g) for name in averages},
     )
 
 
 def state_specs(shapes: TrainState, mesh: Mesh) -> TrainState:
     """How each array of a state lies on the mesh: what a network learns is cut along `fsdp`."""
-    learned = ("g", "g_ema", "d", "g_optimizer", "d_optimizer")
+    learned = ("g", "g_ema", "averages", "d", "g_optimizer", "d_optimizer")
     fields = {f.name: getattr(shapes, f.name) for f in dataclasses.fields(shapes)}
     return TrainState(
         **{
@@ -85,12 +91,14 @@ def state_specs(shapes: TrainState, mesh: Mesh) -> TrainState:
 
 
 def checkpoint_items(state: TrainState) -> dict[str, dict]:
-    """A state as a checkpoint's two parts: what makes images, and what only training needs."""
+    """A state as a checkpoint's parts: what makes images, what only training needs, averages."""
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     model = {name: fields.pop(name) for name in ("g_ema", "g_buffers", "w_avg")}
-    return {"model": model, "training": fields}
+    averages = fields.pop("averages")
+    parts = {"model": model, "training": fields}
+    return parts | ({PART: averages} if averages else {})
 
 
 def from_checkpoint_items(items: dict[str, dict]) -> TrainState:
     """The inverse of `checkpoint_items`."""
-    return TrainState(**items["model"], **items["training"])
+    return TrainState(**items["model"], **items["training"], averages=items.get(PART, {}))

@@ -27,7 +27,7 @@ from inr_gan_jax.train.accumulate import gradients, split
 from inr_gan_jax.train.augment import update_p
 from inr_gan_jax.train.inputs import NOISE, Inputs, to_floats
 from inr_gan_jax.train.judge import Judge
-from inr_gan_jax.train.optim import ema_decay, replace_nonfinite, slow_tables
+from inr_gan_jax.train.optim import ema_decay, power_decay, replace_nonfinite, slow_tables
 from inr_gan_jax.train.recipe import Phase, Recipe
 from inr_gan_jax.train.state import TrainState
 
@@ -208,9 +208,20 @@ class Steps:
         """
         r = self.recipe
         beta = ema_decay(r.batch_size, state.images, r.ema_kimg(state.images), r.ema_rampup)
-        g_ema = jax.tree.map(lambda new, old: new + (old - new) * beta, state.g, state.g_ema)
+
+        def mixed(average, beta):
+            return jax.tree.map(lambda new, old: new + (old - new) * beta, state.g, average)
+
+        seen = state.images.astype(float)
+        averages = {
+            key: mixed(state.averages[key], power_decay(r.batch_size, seen, exponent))
+            for key, exponent in r.powers.items()
+        }
         state = state.replace(
-            g_ema=g_ema, iteration=state.iteration + 1, images=state.images + r.batch_size
+            g_ema=mixed(state.g_ema, beta),
+            averages=averages,
+            iteration=state.iteration + 1,
+            images=state.images + r.batch_size,
         )
         if not r.pipeline:
             return state.replace(ada_signs=jnp.zeros(())), {}

@@ -56,12 +56,12 @@ class Trainer:
         """By default on all devices, with the networks of the configuration."""
         self.config, self.mesh = config, mesh or make_mesh(fsdp=config.mesh.fsdp)
         self.networks = networks or networks_of(config.model, config.discriminator)
-        recipe = recipe_of(config, class_counts, dtype, kernels)
-        self._optimizers = optimizers_of(config.train, recipe)
+        self._recipe = recipe_of(config, class_counts, dtype, kernels)
+        self._optimizers = optimizers_of(config.train, self._recipe)
         self._shapes = jax.eval_shape(lambda: self._init(0))
         self.specs = state_specs(self._shapes, self.mesh)
         self.shardings = jax.tree.map(lambda s: NamedSharding(self.mesh, s), self.specs)
-        self.steps = Steps(recipe, self.networks, *self._optimizers, self.mesh, self.specs)
+        self.steps = Steps(self._recipe, self.networks, *self._optimizers, self.mesh, self.specs)
         # What each phase runs as, and what `compile` traced for it (its program, not compiled).
         self.compiled: dict[Phase, Callable] = {}
         self.traced: dict[Phase, jax.stages.Traced] = {}
@@ -111,7 +111,7 @@ class Trainer:
             return from_checkpoint_items(items), metadata, step
         known = dict(items["model"]) | items.get("training", {})
         known.setdefault("g", jax.tree.map(jnp.copy, known["g_ema"]))  # buffers are used up once
-        state = self.init(self.config.seed).replace(**known)
+        state = begun(self.init(self.config.seed).replace(**known))
         images = jax.device_put(jnp.asarray(metadata["images"], jnp.int32), self.shardings.images)
         return state.replace(images=images), metadata, step
 
@@ -133,7 +133,8 @@ class Trainer:
 
     def _init(self, seed: int) -> TrainState:
         optimizers = (make(jnp.zeros((), jnp.int32)) for make in self._optimizers)
-        return init_state(self.networks, *optimizers, seed, self.config.augment.p)
+        p, averages = self.config.augment.p, self._recipe.powers
+        return init_state(self.networks, *optimizers, seed, p, averages)
 
     def compile(self, phases: Iterable[Phase] | None = None) -> None:
         """Compiles phases (all by default), for `iterate` to use; all processes make this call.
@@ -209,6 +210,12 @@ def optimizers_of(train: TrainConfig, recipe: Recipe) -> tuple[Optimizer, Optimi
         return optimizer
 
     return made(train.g_lr, train.g_interval, train.shared_lr), made(train.d_lr, train.r1_interval)
+
+
+def begun(state: TrainState) -> TrainState:
+    """A state whose parameters were not its own from the start: so do its averages begin."""
+    averages = {key: jax.tree.map(jnp.copy, state.g) for key in state.averages}
+    return state.replace(averages=averages)
 
 
 def _explained(error: Exception, phase: Phase) -> Exception:

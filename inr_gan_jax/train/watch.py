@@ -128,10 +128,10 @@ class Watch:
             )
         self._write(self._name(images), to_uint8(np.concatenate(made)[: len(latents)]), images)
 
-    def measure(self, state: TrainState, images: int, iteration: int) -> None:
-        """The metrics of the averaged generator."""
+    def measure(self, state: TrainState, images: int, iteration: int) -> list[dict]:
+        """The metrics of the averaged generator; on process 0 what came out."""
         checkpoint = str(self._workdir / CHECKPOINTS / str(iteration))
-        self._results.measure(self._model_of(state, images), checkpoint)
+        return self._results.measure(self._model_of(state, images), checkpoint)
 
     def _model_of(self, state: TrainState, images: int) -> Model:
         arrays = together((state.g_ema, state.g_buffers, state.w_avg))
