@@ -43,9 +43,7 @@ WEIGHTS = shared.paths(
 )
 REPEATS = flags.DEFINE_integer("repeats", 1, "Measurements, each on other latents.", lower_bound=1)
 
-EMA = flags.DEFINE_list(
-    "ema", [], "Evaluate: relative widths of other averages of the run, 0.05,0.1 say."
-)
+shared.averages("Evaluate: relative widths of other averages of the run, 0.05,0.1 say.")
 SIZES = flags.DEFINE_list("sizes", [], "Report: lengths of the longer side in pixels.")
 IMAGES = flags.DEFINE_integer("images", 5000, "Report: generated images.", lower_bound=2)
 DETECTOR = flags.DEFINE_enum("detector", "inception", ["inception", "pixel"], "Report: features.")
@@ -136,13 +134,6 @@ def _report() -> None:
     )  # fmt: skip
 
 
-def _widths() -> list[float]:
-    try:
-        return [float(text) for text in EMA.value]
-    except ValueError:
-        raise UserError(f"--ema={','.join(EMA.value)} must be numbers: 0.05,0.1") from None
-
-
 def _workdir() -> epath.PathLike:
     if WORKDIR.value is not None:
         return WORKDIR.value
@@ -151,7 +142,9 @@ def _workdir() -> epath.PathLike:
 
 MODES = {
     "train": lambda: train(CONFIG.value, _workdir(), WEIGHTS.value, ALLOW_CPU.value),
-    "evaluate": lambda: evaluate(CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value, _widths()),
+    "evaluate": lambda: evaluate(
+        CONFIG.value, _workdir(), WEIGHTS.value, REPEATS.value, shared.widths()
+    ),
     "report": _report,
 }
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
@@ -163,6 +156,8 @@ def main(_) -> None:
 
     if CONFIG.value is None:
         raise UserError("give a configuration: --config=configs/digits.py")
+    if flags.FLAGS.ema and MODE.value != "evaluate":
+        raise UserError(f"--ema is for --mode=evaluate, not {MODE.value}")
     processes.join()
     MODES[MODE.value]()
 

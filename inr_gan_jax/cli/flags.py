@@ -45,18 +45,34 @@ def paths(name: str, default: list[str], text: str, **options) -> flags.FlagHold
 
 def checkpoint(*, required: bool = True) -> flags.FlagHolder:
     """--checkpoint, --cache_dir and --ema: what `load` opens."""
-    flags.DEFINE_float("ema", None, "Relative width of another average of the run, 0.05 say.")
+    averages("Relative width of another average of the run, 0.05 say.")
     path("cache_dir", None, "Where published files are kept, converted; default: ~/.cache/...")
     text = "A workdir, one checkpoint, or a published file (.pkl, .pt)."
     return path("checkpoint", None, text, required=required)
+
+
+def averages(text: str) -> None:
+    """--ema: relative widths of averages (see storage.averages); read it by `widths`."""
+    flags.DEFINE_list("ema", [], text, allow_override=True)  # of `main` and of `checkpoint`
+
+
+def widths() -> list[float]:
+    """What --ema says; UserError for what are no numbers."""
+    try:
+        return [float(text) for text in flags.FLAGS.ema]
+    except ValueError:
+        raise UserError(f"--ema={','.join(flags.FLAGS.ema)} must be numbers, 0.05 say") from None
 
 
 def load(**options):
     """The Model that --checkpoint names."""
     from inr_gan_jax.model import load as load_model
 
-    asked = flags.FLAGS
-    return load_model(asked.checkpoint, cache_dir=asked.cache_dir, ema=asked.ema, **options)
+    asked, wanted = flags.FLAGS, widths()
+    if len(wanted) > 1:
+        raise UserError(f"--ema={','.join(asked.ema)}: one average at a time makes images")
+    ema = wanted[0] if wanted else None
+    return load_model(asked.checkpoint, cache_dir=asked.cache_dir, ema=ema, **options)
 
 
 def class_index(text: str) -> flags.FlagHolder:

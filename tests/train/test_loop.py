@@ -16,6 +16,7 @@ from inr_gan_jax.errors import UserError
 from inr_gan_jax.kernels import choice
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints
 from inr_gan_jax.train import loop, means
+from inr_gan_jax.train.announce import announce
 from inr_gan_jax.train.health import Health
 from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
@@ -183,5 +184,5 @@ def test_bfloat16_on_a_cpu_is_used_only_where_it_is_quicker(source, tmp_path, mo
     assert used("exact", tiny(dtype="float32")) == "float32"
     said = []
     monitor = type("Said", (), {"say": staticmethod(said.append)})
-    loop._announce(monitor, Trainer(config, (), dtype="float32"), source, tmp_path)
+    announce(monitor, Trainer(config, (), dtype="float32"), source, tmp_path)
     assert any("multiplies float32 sooner than bfloat16: float32 is used" in line for line in said)
