@@ -43,7 +43,6 @@ WEIGHTS = shared.paths(
 )
 REPEATS = flags.DEFINE_integer("repeats", 1, "Measurements, each on other latents.", lower_bound=1)
 
-shared.averages("Evaluate: relative widths of other averages of the run, 0.05,0.1 say.")
 SIZES = flags.DEFINE_list("sizes", [], "Report: lengths of the longer side in pixels.")
 IMAGES = flags.DEFINE_integer("images", 5000, "Report: generated images.", lower_bound=2)
 DETECTOR = flags.DEFINE_enum("detector", "inception", ["inception", "pixel"], "Report: features.")
@@ -162,5 +161,6 @@ def main(_) -> None:
     MODES[MODE.value]()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # a flag that commands have which a process may import beside this
+    shared.averages("Evaluate: relative widths of other averages of the run, 0.05,0.1 say.")
     run(main, parse_flags)

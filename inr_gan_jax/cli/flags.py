@@ -53,7 +53,7 @@ def checkpoint(*, required: bool = True) -> flags.FlagHolder:
 
 def averages(text: str) -> None:
     """--ema: relative widths of averages (see storage.averages); read it by `widths`."""
-    flags.DEFINE_list("ema", [], text, allow_override=True)  # of `main` and of `checkpoint`
+    flags.DEFINE_list("ema", [], text)
 
 
 def widths() -> list[float]:

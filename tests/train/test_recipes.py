@@ -15,6 +15,7 @@ from helpers.training import (
     on,
     real_batch,
     settled,
+    shallow,
     tiny,
     trainer_of,
 )
@@ -23,11 +24,14 @@ from hypothesis import strategies as st
 
 from inr_gan_jax import config as configs
 from inr_gan_jax.config.recipes import RECIPES, gammas_of
+from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.model import load
 from inr_gan_jax.runtime.sharding import to_devices
-from inr_gan_jax.train import losses
+from inr_gan_jax.train import loop, losses
 from inr_gan_jax.train.recipe import Phase, recipe_of
 from inr_gan_jax.train.schedule import Schedule
+from inr_gan_jax.train.workdir import RUN_FILE
 
 PAIRS = {"loss": "relativistic", "r1_gamma": 0.5, "r2_gamma": 0.3, "mixing_prob": 0.0}
 
@@ -250,3 +254,24 @@ def test_a_schedule_that_follows_the_length_makes_the_length_a_part_of_the_run()
     assert {k for k in a if a[k] != b[k]} == {"config.schedule.kimg"}
     a, b = (configs.identity(scheduled(c, kimg=50.0), "") for c in (config, longer))
     assert a == b and json.dumps(a)
+
+
+def test_a_workdir_made_before_goes_on(tmp_path):
+    """Its record has none of the keys that came later: they hold their released values."""
+    config = shallow(16, kimg=0.016)
+    config.log.metrics_kimg = config.log.grid_kimg = 0.0
+    source = open_source("digits", height=16, width=16, channels=1, labels=False)
+    loop.train(configs.parse(config), source, tmp_path)
+    file = tmp_path / RUN_FILE
+    record = json.loads(file.read_text())
+    new = [f"config.train.{k}" for k in ("loss", "penalty", "r2_gamma", "table_lr", "power_ema")]
+    for key in [k for k in record["identity"] if k in new or k.startswith("config.schedule")]:
+        del record["identity"][key]
+    file.write_text(json.dumps(record))
+    config.train.kimg = 0.032
+    loop.train(configs.parse(config), source, tmp_path)
+    assert load(tmp_path).images_seen == 32
+    file.write_text(json.dumps(record))
+    config.train.r2_gamma = 1.0
+    with pytest.raises(UserError, match="config.train.r2_gamma was 0.0, now 1.0"):
+        loop.train(configs.parse(config), source, tmp_path)
