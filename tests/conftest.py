@@ -11,6 +11,10 @@ from helpers.environment import xla_flags
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(2)}".strip()
 
 import jax  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("compiled", deadline=None)  # an example may be the first to compile
+settings.load_profile("compiled")
 
 jax.config.update("jax_default_matmul_precision", "highest")
 # Most of the time of these tests is compilation, and the programs are tiny.

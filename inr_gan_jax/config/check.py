@@ -52,7 +52,7 @@ def check(config) -> None:
     for name in ("kimg", *counts, "g_lr", "d_lr", "ema_kimg", "eps"):
         if not getattr(train, name) > 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must be above 0")
-    rates = ("path_weight", "shared_lr", "table_lr", "ema_rampup")
+    rates = ("path_weight", "shared_lr", "table_lr", "ema_rampup", "align_weight")
     for name in ("g_interval", "r1_interval", *rates):
         if getattr(train, name) < 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must not be negative")
@@ -72,6 +72,7 @@ def check(config) -> None:
         widths_of(train.power_ema)
     except ValueError as error:
         raise UserError(f"config.train.power_ema = {train.power_ema!r}: {error}") from None
+    _check_levels(config)
     _check_schedule(config)
     if train.path_weight and not train.g_interval:
         raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
@@ -97,6 +98,21 @@ def check(config) -> None:
             "config.data.source is empty: give --config.data.source=images.zip (or a folder, "
             "digits, or tfds:NAME)"
         )
+
+
+def _check_levels(config) -> None:
+    train, family = config.train, config.model.family
+    if train.d_levels and not config.discriminator.levels:
+        raise UserError(
+            f"config.train.d_levels: {family} has no levels of more than 4 pixels below the image"
+        )
+    if train.align_weight and not train.d_levels:
+        raise UserError("config.train.align_weight needs config.train.d_levels=True")
+    if train.jitter and family in ("stylegan2", "cips_skip", "cips_res"):
+        raise UserError(f"config.train.jitter: {family} is no function on cells")
+    for name in ("d_levels", "jitter"):
+        if getattr(train, name) and config.kernels == "pallas":
+            raise UserError(f"config.train.{name}: there are no kernels for it; use kernels=xla")
 
 
 def _check_schedule(config) -> None:

@@ -55,11 +55,23 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
     model = dataclasses.replace(model, num_classes=num_classes)
     discriminator = plain.get("discriminator", {})
     if isinstance(discriminator, dict):  # what it must be, it is before it is checked
-        shape = {name: getattr(model, name) for name in DERIVED["discriminator"]}
+        shape = {
+            name: getattr(model, name) for name in DERIVED["discriminator"] if name != "levels"
+        }
+        shape["levels"] = _levels(model) if plain.get("train", {}).get("d_levels") else ()
         discriminator = discriminator | shape
     parsed = _build(Config, plain | {"model": model, "discriminator": discriminator}, "config")
     check(parsed)
     return parsed
+
+
+def _levels(model: GeneratorConfig) -> tuple[tuple[int, int], ...]:
+    """Sizes of the generator's levels that D can see: its own blocks end at 4 pixels."""
+    try:
+        levels = families.inr_spec(model).rgb_levels
+    except ValueError:  # for `check` to say
+        return ()
+    return tuple(size for size in levels if max(size) > 4)
 
 
 def to_plain(config: Config) -> dict:

@@ -39,6 +39,9 @@ class TrainConfig:
     `r2_gamma`: of gradient penalties on real and generated images, -1: by rule (see
     recipes.gammas_of). `penalty`: exact, or by differences, without second derivatives, on a
     quarter of a batch.
+    `d_levels`: D sees, beside the image, what the generator's levels below add up to, and those
+    sums are drawn to the image made smaller by `align_weight` times their mean squared difference.
+    `jitter`: training moves each level's coordinates within their cells.
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
     iterations in a row whose losses are no numbers end the run. `remat`: images pass G and D one by
@@ -64,6 +67,9 @@ class TrainConfig:
     r1_gamma: float = 10.0
     r2_gamma: float = 0.0
     r1_interval: int = 16
+    d_levels: bool = False
+    align_weight: float = 0.0
+    jitter: bool = False
     path_weight: float = 0.0
     mixing_prob: float = 0.0
     ema_kimg: float = 20.0
@@ -187,5 +193,5 @@ class Config:
 # Fields of the networks that follow from others and are not to be set in a configuration.
 DERIVED = {
     "model": ("num_classes",),
-    "discriminator": ("height", "width", "channels", "num_classes"),
+    "discriminator": ("height", "width", "channels", "num_classes", "levels"),
 }

@@ -9,7 +9,7 @@ counts once.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from inr_gan_jax.costs.hlo import Instruction, bits, called, computations, known_length, named
@@ -25,11 +25,12 @@ _PARTIAL = {"slice", "dynamic-slice", "gather"}
 class Traffic:
     """Bytes moved, and the cycles that a TPU's compiler expects.
 
-    0: this compiler does not say; None: part of the program are kernels, of which none knows.
+    `near`: bytes that only pass a nearer memory, which are no part of `bytes`. Cycles 0: this compiler does not say; None: part of the program are kernels, of which none knows.
     """
 
     bytes: int
     cycles: int | None
+    near: int = 0
 
 
 def traffic(text: str) -> Traffic:
@@ -38,13 +39,14 @@ def traffic(text: str) -> Traffic:
     Raises ValueError for text that is no HLO module.
     """
     program, entry = computations(text)
-    moved, cycles, kernels = 0, 0, False
+    moved, near, cycles, kernels = 0, 0, 0, False
     for instruction, types, times in _executed(entry, 1, program):
         moved += times * _moved(instruction, types, program)
+        near += times * _moved(instruction, types, program, _near)
         expected = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
         cycles += times * int(expected[1]) if expected else 0
         kernels |= _told_bytes(instruction) is not None
-    return Traffic(moved, None if kernels else cycles)
+    return Traffic(moved, None if kernels else cycles, near)
 
 
 def _executed(name: str, times: int, program: dict) -> Iterator[tuple[Instruction, dict, int]]:
@@ -74,19 +76,30 @@ def _length(loop: Instruction, condition: list[Instruction]) -> int:
     return int(re.match(r"\d+", limits[0])[0])
 
 
-def _moved(one: Instruction, types: dict[str, str], program: dict) -> int:
-    written = _far(one.type)
+def _far(type_: str) -> int:
+    """Bytes of those of its arrays that lie in the device's main memory."""
+    return sum(size for layout, size in _arrays(type_) if not re.search(r"S\([1-9]", layout))
+
+
+def _near(type_: str) -> int:
+    """Bytes of those that lie in a nearer one."""
+    return _size(type_) - _far(type_)
+
+
+def _moved(one: Instruction, types: dict[str, str], program: dict, of: Callable = _far) -> int:
+    """Bytes of what an operation reads and writes; `of` a type: in the memory that is meant."""
+    written = of(one.type)
     if one.opcode in ("copy-start", "slice-start"):  # between memories: what leaves or enters one
-        return min(size for _, size in _arrays(one.type)[:2])
+        return min(size for _, size in _arrays(one.type)[:2]) if of is _far else 0
     if one.opcode in _PARTIAL:
         return 2 * written
-    if (told := _told_bytes(one)) is not None:
+    if (told := _told_bytes(one)) is not None and of is _far:
         return told
     if 'custom_call_target="AllocateBuffer"' in one.rest:
         return 0
     if one.opcode == "dynamic-update-slice":  # in place
-        return 2 * _far(types[_operands(one)[1]])
-    read = [_far(types[name]) for name in _operands(one)]
+        return 2 * of(types[_operands(one)[1]])
+    read = [of(types[name]) for name in _operands(one)]
     if one.opcode == "fusion":
         inside = _Fused(called(one.rest)[0], program)
         read = [min(n, inside.read(number)) for number, n in enumerate(read)]
@@ -155,11 +168,6 @@ def _told_bytes(one: Instruction) -> int | None:
     """What a kernel of our own says that it moves."""
     told = re.search(r'"bytes_accessed":"(\d+)"', one.rest)
     return int(told[1]) if told else None
-
-
-def _far(type_: str) -> int:
-    """Bytes of those of its arrays that lie in the device's main memory."""
-    return sum(size for layout, size in _arrays(type_) if not re.search(r"S\([1-9]", layout))
 
 
 def _size(type_: str) -> int:

@@ -16,7 +16,10 @@ ARCHITECTURES = ("resnet", "skip", "orig")
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Shape of a discriminator; `group` is the minibatch standard deviation's group size."""
+    """Shape of a discriminator; `group` is the minibatch standard deviation's group size.
+
+    `levels`: (height, width) of smaller images that it sees too (Karnewar and Wang 2020).
+    """
 
     architecture: str = "resnet"
     height: int = 256
@@ -27,6 +30,7 @@ class DiscriminatorConfig:
     channel_max: int = 512
     group: int = 4
     mapping_layers: int = 8
+    levels: tuple = ()
 
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
@@ -63,20 +67,24 @@ def minibatch_std(x_bhwc: jax.Array, group: int) -> jax.Array:
 class DiscriminatorBlock(nnx.Module):
     """Two 3x3 convolutions, the second after a blur and with stride 2; halves the resolution."""
 
-    def __init__(self, config: DiscriminatorConfig, inputs, outputs, first, *, rngs: nnx.Rngs):
+    def __init__(self, config, nominal: int, inputs, outputs, first, *, rngs: nnx.Rngs):
         self.architecture = config.architecture
         if first or config.architecture == "skip":
             self.from_rgb = Conv(config.channels, inputs, 1, rngs=rngs)
+        if nominal in map(max, config.levels):
+            self.from_level = Conv(config.channels, inputs, 1, rngs=rngs)
         self.conv0 = Conv(inputs, inputs, 3, rngs=rngs)
         self.conv1 = Conv(inputs, outputs, 3, rngs=rngs)
         if config.architecture == "resnet":
             self.skip = Conv(inputs, outputs, 1, rngs=rngs, bias=False)
 
-    def __call__(self, x, rgb):
+    def __call__(self, x, rgb, level=None):
         if hasattr(self, "from_rgb"):
             y = lrelu(self.from_rgb(rgb))
             x = y if x is None else x + y
             rgb = resample.downsample(rgb) if self.architecture == "skip" else None
+        if hasattr(self, "from_level"):
+            x = (x + lrelu(self.from_level(level))) * jnp.asarray(0.5**0.5, x.dtype)
         y = lrelu(self.conv0(x))
         y = lrelu(self.conv1(resample.blur(y, 2), stride=2, padding=0))
         if self.architecture == "resnet":
@@ -89,7 +97,8 @@ def layer_paths(config: DiscriminatorConfig) -> list[tuple[str, ...]]:
     paths, nominal = [], max(config.height, config.width)
     while nominal > 4:
         first = nominal == max(config.height, config.width)
-        names = ["from_rgb"] * (first or config.architecture == "skip") + ["conv0", "conv1"]
+        names = ["from_rgb"] * (first or config.architecture == "skip")
+        names += ["from_level"] * (nominal in map(max, config.levels)) + ["conv0", "conv1"]
         names += ["skip"] * (config.architecture == "resnet")
         paths += [(f"block{nominal}", name) for name in names]
         nominal //= 2
@@ -111,7 +120,7 @@ class Discriminator(nnx.Module):
 
         while nominal > 4:
             block = DiscriminatorBlock(
-                config, width(nominal), width(nominal // 2), first, rngs=rngs
+                config, nominal, width(nominal), width(nominal // 2), first, rngs=rngs
             )
             names.append(f"block{nominal}")
             setattr(self, names[-1], block)
@@ -125,16 +134,18 @@ class Discriminator(nnx.Module):
         if config.num_classes:
             self.mapping = Mapping(0, config.num_classes, last, config.mapping_layers, rngs=rngs)
 
-    def _blocks(self, rgb):
-        x = None
+    def _blocks(self, rgb, levels):
+        x, left = None, list(levels)  # coarse to fine
         for name in self.blocks:
-            x, rgb = getattr(self, name)(x, rgb)
+            block = getattr(self, name)
+            x, rgb = block(x, rgb, left.pop() if hasattr(block, "from_level") else None)
         return x, rgb
 
     def __call__(
         self,
         images_bhwc,
         classes_bc=None,
+        levels=(),
         *,
         dtype=jnp.float32,
         remat: bool = False,
@@ -142,16 +153,19 @@ class Discriminator(nnx.Module):
     ) -> jax.Array:
         """Logits; with `remat` of one image at a time, whose insides gradients compute again.
 
+        `levels`: the images of `config.levels`, coarse to fine, `[B, h, w, C]` each.
         `largest_group`: of images that minibatch_std compares, where not the whole batch may be.
         """
+        inputs = jax.tree.map(lambda x: x.astype(dtype), (images_bhwc, tuple(levels)))
         if remat:  # images meet in the minibatch's deviation only
 
-            def one(image_hwc):
-                return jax.tree.map(lambda y: y[0], self._blocks(image_hwc[None]))
+            def one(inputs):
+                outputs = self._blocks(*jax.tree.map(lambda x: x[None], inputs))
+                return jax.tree.map(lambda y: y[0], outputs)
 
-            x, rgb = jax.lax.map(jax.checkpoint(one), images_bhwc.astype(dtype))
+            x, rgb = jax.lax.map(jax.checkpoint(one), inputs)
         else:
-            x, rgb = self._blocks(images_bhwc.astype(dtype))
+            x, rgb = self._blocks(*inputs)
         if self.config.architecture == "skip":
             x = x + lrelu(self.from_rgb(rgb))
         group = min(self.config.group, largest_group or len(x))

@@ -73,3 +73,25 @@ class Generator(nnx.Module):
         if params.spec.continuous and (training or noise_keys is not None):
             return inr.drawn(params, dtype, noise_keys, training=training)
         return grid(params, dtype)
+
+    def levels(
+        self,
+        ws_blw: jax.Array,
+        *,
+        dtype=jnp.float32,
+        jitter_keys: jax.Array | None = None,
+        remat: bool = False,
+    ) -> list[jax.Array]:
+        """Styles -> the sums of RGB after each level, `[B, h, w, C]`; the last is the image.
+
+        `jitter_keys` `[B]` move coordinates within their cells (see inr.levels_one). ValueError
+        for StyleGAN2, which has no function.
+        """
+        if remat:
+
+            def one(inputs):
+                ws, keys = jax.tree.map(lambda x: x[None], inputs)
+                return [x[0] for x in self.levels(ws, dtype=dtype, jitter_keys=keys)]
+
+            return jax.lax.map(jax.checkpoint(one), (ws_blw, jitter_keys))
+        return inr.levels(self.inr_params(ws_blw), dtype, jitter_keys)

@@ -196,6 +196,27 @@ def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
     return image_cn.reshape(-1, *spec.size).transpose(1, 2, 0)
 
 
+def levels_one(
+    params: InrParams, dtype=jnp.float32, jitter_key: jax.Array | None = None
+) -> list[jax.Array]:
+    """RGB of one image after each level of `spec.rgb_levels` and after the last: `[h, w, C]`.
+
+    With `jitter_key` each level's coordinates are moved within their cells, all by as much.
+    """
+    spec, place_of = params.spec, _on_grid(params.spec)
+
+    def moved(block):
+        key = jax.random.fold_in(jitter_key, spec.levels.index(block.size))
+        return places.jittered(place_of(block), block.size, spec.frame, key)
+
+    outputs = evaluate(params, place_of if jitter_key is None else moved, dtype)
+    last = {block.size: out for block, out in zip(spec.blocks, outputs, strict=True)}
+    return [
+        final_rgb(params, [last[size]]).reshape(-1, *size).transpose(1, 2, 0)
+        for size in (*spec.rgb_levels, spec.size)
+    ]
+
+
 def _in_strips(params: InrParams, whole: int, strips: int, dtype) -> jax.Array:
     """RGB `[C, H * W]`: the first `whole` blocks as whole levels, the others strip by strip."""
     spec, made, below = params.spec, weights(params), None
@@ -273,6 +294,12 @@ def points_one(
 def grid(params: InrParams, dtype=jnp.float32) -> jax.Array:
     """Images on their training grid: `[B, H, W, C]` (see grid_one)."""
     return jax.vmap(lambda one: grid_one(one, dtype), in_axes=(params.axes,))(params)
+
+
+def levels(params: InrParams, dtype, jitter_keys: jax.Array | None) -> list[jax.Array]:
+    """RGB `[B, h, w, C]` after each level (see levels_one); `jitter_keys` `[B]`, or None."""
+    axes = (params.axes, None if jitter_keys is None else 0)
+    return jax.vmap(lambda one, key: levels_one(one, dtype, key), in_axes=axes)(params, jitter_keys)
 
 
 def grid_by_few(params: InrParams, dtype=jnp.float32) -> jax.Array:

@@ -78,6 +78,14 @@ class InrSpec:
         return tuple(dict.fromkeys(block.size for block in self.blocks))
 
     @property
+    def rgb_levels(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the levels below the last after which there is a sum of RGB."""
+        emitted = {}
+        for block in self.blocks:
+            emitted[block.size] = bool(block.rgb) or any(emitted.values())
+        return tuple(size for size, any_rgb in emitted.items() if any_rgb and size != self.size)
+
+    @property
     def fusible(self) -> bool:
         """Whether kernels/ can evaluate it: block by block, on grids whose tables lie on them."""
         return self.pixel_independent and not self.continuous

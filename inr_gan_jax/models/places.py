@@ -96,6 +96,13 @@ def on_grid(
     )
 
 
+def jittered(place: Place, size: tuple[int, int], frame: str, key: jax.Array) -> Place:
+    """A grid whose coordinates are moved within their cells, all by as much."""
+    ranges = jnp.asarray(coords.cell(size, frame), place.x.dtype)
+    x, y = (jax.random.uniform(key, (2,)) * (ranges[:, 1] - ranges[:, 0]) + ranges[:, 0])[:, None]
+    return Place.of_sides(place.sides[0] + x, place.sides[1] + y, place.table, place.upsample)
+
+
 def in_cells(points_n2, native: tuple[int, int], size: tuple[int, int], frame: str) -> Place:
     """Points snapped to the cells of a training grid; tables go on beyond the frame's edge."""
     cells = coords.coarser(coords.cells_of_points(points_n2, *native), *size)

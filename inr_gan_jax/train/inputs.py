@@ -15,7 +15,7 @@ from inr_gan_jax.train.recipe import Phase, Recipe
 from inr_gan_jax.train.state import TrainState
 
 # Purposes of a phase's key beside the latents': the i-th of n split keys is fold_in(key, i).
-FAKE, REAL, NOISE, NUDGE = 4, 5, 6, 7
+FAKE, REAL, NOISE, NUDGE, JITTER = 4, 5, 6, 7, 100
 
 
 def to_floats(images: jax.Array) -> jax.Array:
@@ -51,7 +51,7 @@ class Inputs:
         config = self.networks.generator_config
         z_key, class_key, mix_key, noise_key = jax.random.split(self.key(state, phase), 4)
         z = self.normal(z_key, size, (config.z_dim,))
-        inputs = {"z": z, "classes": None, "noise_keys": None}
+        inputs = {"z": z, "classes": None, "noise_keys": None, "jitter_keys": None}
         inputs["fake_keys"] = self.augment_keys(state, phase, FAKE, size)
         if config.num_classes:
             logits = jnp.log(jnp.asarray(self.recipe.class_counts, float))
@@ -60,6 +60,8 @@ class Inputs:
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
         if config.has_noise:
             inputs["noise_keys"] = self.image_keys(noise_key, size)
+        if self.recipe.jitter:
+            inputs["jitter_keys"] = self.image_keys(self.key(state, phase, JITTER), size)
         if self.recipe.mixing_prob > 0:
             other_key, cut_key, coin_key = jax.random.split(mix_key, 3)
             styles = self.networks.num_styles

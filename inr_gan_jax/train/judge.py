@@ -20,6 +20,7 @@ PENALTIES = {"fake": "r2", "real": "r1"}  # on which images, and its name
 class Judge:
     """A recipe's discriminator. `images` are `{"fake": ..., "real": ...}` or one of them.
 
+    Generated images are lists of all that D sees, the image last; real ones are made smaller here.
     `inputs` are those of the images (see train.inputs), one microbatch.
     """
 
@@ -34,16 +35,26 @@ class Judge:
         `dtype`: other than the recipe's.
         """
         pipeline, names = self.recipe.pipeline, {"fake": "classes", "real": "real_classes"}
-        if pipeline:
-            images = {k: augment(x, inputs[f"{k}_keys"], p, pipeline) for k, x in images.items()}
+        sizes = self.networks.discriminator_config.levels
+        if "real" in images:
+            real = images["real"]
+            smaller = [losses.reduced(real, size) for size in sizes]
+            images = images | {"real": [*smaller, real]}
+        if pipeline:  # at every size alike
+            images = {
+                k: [augment(x, inputs[f"{k}_keys"], p, pipeline) for x in levels]
+                for k, levels in images.items()
+            }
         discriminator = self.networks.discriminator(tree_map_with_path(self._frozen, d))
         classes = [inputs[names[kind]] for kind in images]
+        *smaller, whole = map(jnp.concatenate, zip(*images.values(), strict=True))
         return discriminator(
-            jnp.concatenate(list(images.values())),
+            whole,
             None if classes[0] is None else jnp.concatenate(classes),
+            smaller,
             dtype=dtype or self.dtype,
             remat=self.recipe.remat,
-            largest_group=min(len(x) for x in images.values()),
+            largest_group=min(len(levels[-1]) for levels in images.values()),
         )
 
     def _frozen(self, path, parameter: jax.Array) -> jax.Array:
@@ -64,7 +75,8 @@ class Judge:
 
         images = {kind: x for kind, x in images.items() if kind in r.gammas}
         if r.penalty == "exact":
-            means = {k: jnp.mean(p) for k, p in losses.gradient_penalties(judge, images).items()}
+            penalties = losses.gradient_penalties(judge, images)
+            means = {k: sum(map(jnp.mean, jax.tree.leaves(p))) for k, p in penalties.items()}
         else:
             means = self._by_differences(d, images, inputs, state.ada_p)
         factors = {kind: 0.5 * r.gammas[kind](state.images) * times for kind in means}
@@ -91,10 +103,20 @@ class Judge:
         r, config = self.recipe, self.networks.generator_config
         if r.penalty == "exact":
             return {}
-        shape = (config.height, config.width, config.channels)
+        size = (config.height, config.width)
+        sizes = {"real": [size], "fake": [*self.networks.discriminator_config.levels, size]}
+
+        def drawn(kind, number):
+            keys = [NUDGE + number + len(PENALTIES) * i for i in range(len(sizes[kind]))]
+            noise = [
+                inputs.normal(inputs.key(state, phase, key), r.batch_size, (*size, config.channels))
+                for key, size in zip(keys, reversed(sizes[kind]), strict=True)
+            ]
+            return noise[0] if kind == "real" else noise[::-1]
+
         noise = {
-            f"{kind}_nudge": inputs.normal(inputs.key(state, phase, NUDGE + i), r.batch_size, shape)
-            for i, kind in enumerate(PENALTIES)
+            f"{kind}_nudge": drawn(kind, number)
+            for number, kind in enumerate(PENALTIES)
             if kind in r.gammas
         }
         return split(noise, r.microbatches)

@@ -14,6 +14,22 @@ def generator_loss(logits: jax.Array) -> jax.Array:
     return jnp.mean(jax.nn.softplus(-logits))
 
 
+def alignment(levels: list[jax.Array]) -> jax.Array:
+    """How far smaller images are from the last one's mean over their pixels: a mean of squares.
+
+    `levels` `[B, h, w, C]`, each of whole pixels of the last, and their mean over levels.
+    """
+    *smaller, image = levels
+    differences = [jnp.mean(jnp.square(x - reduced(image, x.shape[1:3]))) for x in smaller]
+    return sum(differences) / len(differences)
+
+
+def reduced(images_bhwc: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Means over whole pixels of a smaller size (height, width)."""
+    b, h, w, c = images_bhwc.shape
+    return images_bhwc.reshape(b, size[0], h // size[0], size[1], w // size[1], c).mean((2, 4))
+
+
 def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """Logistic loss of D: mean softplus(D(G(z))) + mean softplus(-D(x))."""
     return jnp.mean(jax.nn.softplus(fake_logits)) + jnp.mean(jax.nn.softplus(-real_logits))

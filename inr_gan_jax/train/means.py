@@ -32,7 +32,9 @@ def means_of(config: Config, networks: Networks, record: dict) -> Means:
         dtype = record["cpu_dtype"] = record.get("cpu_dtype") or quicker_dtype()
     one_pass = train.batch_size // jax.device_count() // train.microbatches
     images = 1 if train.remat else max(1, one_pass)
-    if config.kernels == "auto" and jax.default_backend() == "tpu":
+    if config.kernels == "auto" and (train.d_levels or train.jitter):
+        kernels = "xla", "there are no kernels for levels and jitter"
+    elif config.kernels == "auto" and jax.default_backend() == "tpu":
         of_kind = record.setdefault("kernels", {})
         kind = jax.devices()[0].device_kind
         kernels = of_kind[kind] = of_kind.get(kind) or choice.choose(

@@ -52,6 +52,8 @@ class Recipe:
     class_counts: tuple[int, ...]
     dtype: str
     kernels: str = "xla"
+    align_weight: float = 0.0
+    jitter: bool = False
     freeze_d: int = 0
     remat: bool = False
     pipeline: str = ""
@@ -123,6 +125,8 @@ def recipe_of(
         class_counts=tuple(int(n) for n in class_counts),
         dtype=dtype,
         kernels=kernels,
+        align_weight=train.align_weight,
+        jitter=train.jitter,
         freeze_d=train.freeze_d,
         remat=train.remat,
         pipeline="" if augment.mode == "none" else augment.pipeline,

@@ -95,16 +95,19 @@ class Steps:
         def loss(g, inputs):
             images, w = self._generate(g, state, inputs)
             logits = self.judge.logits(d, {"fake": images}, inputs, state.ada_p)
-            aux = {"w": class_sums(w, inputs["classes"]), "fake_logits": jnp.mean(logits)}
+            aux = {"w": class_sums(w, inputs["classes"]), "logits/g_fake": jnp.mean(logits)}
             if relativistic:
                 real = {"real": to_floats(inputs["real"])}
                 logits -= self.judge.logits(d, real, inputs, state.ada_p)
-            return losses.generator_loss(logits), aux
+            aux["loss/g"] = losses.generator_loss(logits)
+            if not self.recipe.align_weight:
+                return aux["loss/g"], aux
+            aux["align"] = losses.alignment(images)
+            return aux["loss/g"] + self.recipe.align_weight * aux["align"], aux
 
-        value, aux, grads = gradients(loss, g, inputs)
-        state, bad = self._update_g(state, grads, aux["w"])
-        metrics = {"loss/g": value, "logits/g_fake": aux["fake_logits"], "nonfinite/g": bad}
-        return state, metrics
+        _, aux, grads = gradients(loss, g, inputs)
+        state, bad = self._update_g(state, grads, aux.pop("w"))
+        return state, aux | {"nonfinite/g": bad}
 
     def g_path(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Path-length regularisation on half a batch (Karras et al. 2020, section 3.2)."""
@@ -251,10 +254,15 @@ class Steps:
             ws = mix_styles(ws, other, inputs["mix_from"][0])
         return ws, w
 
-    def _generate(self, g: dict, state: TrainState, inputs: dict) -> tuple[jax.Array, jax.Array]:
+    def _generate(self, g: dict, state: TrainState, inputs: dict) -> tuple[list, jax.Array]:
+        """(all images that D sees, coarse to fine; w)."""
         generator = self.networks.generator(g, state.g_buffers)
         ws, w = self._styles(generator, inputs)
-        return self._images(generator, ws, inputs, self.grid), w
+        seen = len(self.networks.discriminator_config.levels) + 1
+        if seen == 1 and not self.recipe.jitter:
+            return [self._images(generator, ws, inputs, self.grid)], w
+        keys, remat = inputs["jitter_keys"], self.recipe.remat
+        return generator.levels(ws, dtype=self.dtype, jitter_keys=keys, remat=remat)[-seen:], w
 
     def _images(self, generator, ws: jax.Array, inputs: dict, grid: Callable) -> jax.Array:
         keys, remat = inputs["noise_keys"], self.recipe.remat

@@ -152,12 +152,12 @@ ENTRY %main (a: f32[8,128]) -> f32[8,128] {
 
 def test_a_program_of_a_tpu():
     """What lies in vector memory, S(1), is no traffic; the loop's length is in its condition."""
-    assert traffic(TPU) == Traffic(4 * 1024 + 15 * (2 + 2) * 1024, 15 * 123)
+    assert traffic(TPU) == Traffic(4096 + 15 * (2 + 2) * 1024, 15 * 123, near=15 * 3 * 4096)
     kernel = 'custom-call(%y), backend_config={"cost_estimate":{"bytes_accessed":"5000"}}'
     fused = TPU.replace("fusion(%y, /*index=1*/%x), kind=kLoop", kernel)
-    assert traffic(fused) == Traffic(4 * 1024 + 15 * (2 * 1024 + 5000), None)
+    assert traffic(fused) == Traffic(4096 + 15 * (2 * 1024 + 5000), None, near=15 * 2 * 4096)
     endless = TPU.replace("direction=LT", "direction=NE")
-    assert traffic(endless) == Traffic(4 * 1024 + (2 + 2) * 1024, 123)
+    assert traffic(endless) == Traffic(4096 + (2 + 2) * 1024, 123, near=3 * 4096)
     with pytest.raises(ValueError, match="not the text of an HLO module"):
         traffic("module @jit_f {}")
 

@@ -153,7 +153,7 @@ def test_differences_take_a_quarter_in_whole_groups_and_no_second_derivative():
     original = trainer.steps.judge.logits
 
     def logits(d, images, inputs, p, dtype=None):
-        seen.append({kind: len(x) for kind, x in images.items()})
+        seen.append({kind: len(jax.tree.leaves(x)[-1]) for kind, x in images.items()})
         return original(d, images, inputs, p, dtype)
 
     trainer.steps.judge.logits = logits
