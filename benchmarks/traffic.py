@@ -34,7 +34,8 @@ def rows() -> list[dict]:
                 "what": f"INR-GAN 256, {topology[:3]}, batch {IMAGES}: bytes of XLA / of kernels",
                 "ratio": moved[0] / moved[1],
                 "detail": f"{moved[0]:.0f} / {moved[1]:.0f} MB per image (kernels: "
-                f"{counted:.0f} by the compiler's count, {near:.0f} pass vector memory only); temporary memory "
+                f"{counted:.0f} by the compiler's count, {near:.0f} in vector "
+                f"memory only); temporary memory "
                 f"{memory[0]:.0f} / {memory[1]:.0f} MiB",
             }
         )

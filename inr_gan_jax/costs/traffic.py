@@ -25,7 +25,8 @@ _PARTIAL = {"slice", "dynamic-slice", "gather"}
 class Traffic:
     """Bytes moved, and the cycles that a TPU's compiler expects.
 
-    `near`: bytes that only pass a nearer memory, which are no part of `bytes`. Cycles 0: this compiler does not say; None: part of the program are kernels, of which none knows.
+    `near`: bytes that only pass a nearer memory, which are no part of `bytes`. Cycles are 0 where
+    this compiler does not say, None where part of the program are kernels, of which none knows.
     """
 
     bytes: int
