@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from inr_gan_jax.models import folded as folding
 from inr_gan_jax.models import resample
+from inr_gan_jax.models.convolution import add_bias, conv2d
 from inr_gan_jax.models.layers import Conv, Dense, lrelu
 from inr_gan_jax.models.mapping import Mapping
 from inr_gan_jax.models.products import at_least_float32
@@ -78,7 +80,9 @@ class DiscriminatorBlock(nnx.Module):
         if config.architecture == "resnet":
             self.skip = Conv(inputs, outputs, 1, rngs=rngs, bias=False)
 
-    def __call__(self, x, rgb, level=None):
+    def __call__(self, x, rgb, level=None, folded=False):
+        if folded and self._folds:
+            return self._folded(x, rgb, level), None
         if hasattr(self, "from_rgb"):
             y = lrelu(self.from_rgb(rgb))
             x = y if x is None else x + y
@@ -90,6 +94,29 @@ class DiscriminatorBlock(nnx.Module):
         if self.architecture == "resnet":
             y = (y + self.skip(resample.downsample(x))) * jnp.asarray(0.5**0.5, x.dtype)
         return y, rgb
+
+    @property
+    def _folds(self) -> bool:
+        """Whether its channels leave half a TPU's lanes or more empty."""
+        few = self.conv0.weight.shape[2] <= folding.LANES // 2
+        return few and self.architecture == "resnet"
+
+    def _folded(self, x, rgb, level):
+        """The same on folded grids (see models.folded)."""
+        if x is None:
+            rgb = folding.fold(rgb)
+            x = conv2d(rgb, folding.at_pixels(self.from_rgb.scaled))
+            x = lrelu(add_bias(x, jnp.tile(self.from_rgb.bias[...], 4)))
+        else:
+            if level is not None:
+                x = (x + lrelu(self.from_level(level))) * jnp.asarray(0.5**0.5, x.dtype)
+            x = folding.fold(x)
+        y = conv2d(x, folding.same(self.conv0.scaled), padding=1)
+        y = lrelu(add_bias(y, jnp.tile(self.conv0.bias[...], 4)))
+        y = conv2d(y, folding.halving(self.conv1.scaled), padding=1)
+        y = lrelu(add_bias(y, self.conv1.bias[...]))
+        around = conv2d(x, folding.halving(self.skip.scaled), padding=1)
+        return (y + around) * jnp.asarray(0.5**0.5, y.dtype)
 
 
 def layer_paths(config: DiscriminatorConfig) -> list[tuple[str, ...]]:
@@ -134,11 +161,12 @@ class Discriminator(nnx.Module):
         if config.num_classes:
             self.mapping = Mapping(0, config.num_classes, last, config.mapping_layers, rngs=rngs)
 
-    def _blocks(self, rgb, levels):
+    def _blocks(self, rgb, levels, *, folded):
         x, left = None, list(levels)  # coarse to fine
         for name in self.blocks:
             block = getattr(self, name)
-            x, rgb = block(x, rgb, left.pop() if hasattr(block, "from_level") else None)
+            level = left.pop() if hasattr(block, "from_level") else None
+            x, rgb = block(x, rgb, level, folded=folded)
         return x, rgb
 
     def __call__(
@@ -149,10 +177,12 @@ class Discriminator(nnx.Module):
         *,
         dtype=jnp.float32,
         remat: bool = False,
+        folded: bool = False,
         largest_group: int | None = None,
     ) -> jax.Array:
         """Logits; with `remat` of one image at a time, whose insides gradients compute again.
 
+        `folded`: blocks of few channels on folded grids, for TPUs; the same but for rounding.
         `levels`: the images of `config.levels`, coarse to fine, `[B, h, w, C]` each.
         `largest_group`: of images that minibatch_std compares, where not the whole batch may be.
         """
@@ -160,12 +190,12 @@ class Discriminator(nnx.Module):
         if remat:  # images meet in the minibatch's deviation only
 
             def one(inputs):
-                outputs = self._blocks(*jax.tree.map(lambda x: x[None], inputs))
+                outputs = self._blocks(*jax.tree.map(lambda x: x[None], inputs), folded=folded)
                 return jax.tree.map(lambda y: y[0], outputs)
 
             x, rgb = jax.lax.map(jax.checkpoint(one), inputs)
         else:
-            x, rgb = self._blocks(*inputs)
+            x, rgb = self._blocks(*inputs, folded=folded)
         if self.config.architecture == "skip":
             x = x + lrelu(self.from_rgb(rgb))
         group = min(self.config.group, largest_group or len(x))

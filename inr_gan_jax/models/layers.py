@@ -84,9 +84,13 @@ class Conv(nnx.Module):
             self.bias = nnx.Param(jnp.zeros((outputs,)))
         self.has_bias = bias
 
-    def __call__(self, x_bhwi: jax.Array, *, stride=1, padding: int | None = None) -> jax.Array:
+    @property
+    def scaled(self) -> jax.Array:
+        """The weights as they multiply."""
         k, _, inputs, _ = self.weight.shape
-        padding = k // 2 if padding is None else padding
-        w = self.weight[...] / (inputs * k * k) ** 0.5
-        y_bhwo = conv2d(x_bhwi, w, stride=stride, padding=padding)
+        return self.weight[...] / (inputs * k * k) ** 0.5
+
+    def __call__(self, x_bhwi: jax.Array, *, stride=1, padding: int | None = None) -> jax.Array:
+        padding = self.weight.shape[0] // 2 if padding is None else padding
+        y_bhwo = conv2d(x_bhwi, self.scaled, stride=stride, padding=padding)
         return add_bias(y_bhwo, self.bias[...]) if self.has_bias else y_bhwo

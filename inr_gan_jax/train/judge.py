@@ -24,8 +24,10 @@ class Judge:
     `inputs` are those of the images (see train.inputs), one microbatch.
     """
 
-    def __init__(self, recipe: Recipe, networks: Networks):
+    def __init__(self, recipe: Recipe, networks: Networks, *, folded: bool = False):
+        """`folded`: see models.folded."""
         self.recipe, self.networks, self.dtype = recipe, networks, jnp.dtype(recipe.dtype)
+        self.folded = folded
         self.frozen = layer_paths(networks.discriminator_config)[: recipe.freeze_d]
 
     def logits(self, d: dict, images: dict, inputs: dict, p, dtype=None) -> jax.Array:
@@ -54,6 +56,7 @@ class Judge:
             smaller,
             dtype=dtype or self.dtype,
             remat=self.recipe.remat,
+            folded=self.folded,
             largest_group=min(len(levels[-1]) for levels in images.values()),
         )
 

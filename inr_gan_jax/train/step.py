@@ -49,11 +49,12 @@ class Steps:
     ):
         self.recipe, self.networks, self.mesh, self.specs = recipe, networks, mesh, specs
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
-        self.inputs, self.judge = Inputs(recipe, networks, mesh), Judge(recipe, networks)
+        here = mesh.devices.flat[0].platform
+        self.inputs = Inputs(recipe, networks, mesh)
+        self.judge = Judge(recipe, networks, folded=here == "tpu")
         self.dtype = jnp.dtype(recipe.dtype)
         self.grid = inr.grid
         if recipe.kernels == "pallas":
-            here = mesh.devices.flat[0].platform
             self.grid = functools.partial(kernels.grid, interpret=here != "tpu")
 
     def due(self, iteration: int) -> list[Phase]:
