@@ -6,6 +6,9 @@ Each with what of the released recipe it changes.
 RELATIVISTIC = {"train.loss": "relativistic", "train.r2_gamma": -1.0}
 COSINE = {"schedule.kind": "cosine", "schedule.lr": 0.1}
 
+CONTINUOUS = {"model.family": "inr_gan_any", "model.upsampling": "continuous"}
+NO_TABLES = {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0}
+
 CANDIDATES: dict[str, dict[str, object]] = {
     "released": {},
     "lower gamma": {"train.r1_gamma": 0.01},
@@ -25,7 +28,12 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "pairs, r1, r2 every step": RELATIVISTIC | {"train.r1_interval": 0, "train.g_interval": 0},
     "frozen tables": {"train.table_lr": 0.0},
     "slow tables": {"train.table_lr": 0.1},
-    "no tables": {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0},
+    "no tables": NO_TABLES,
+    "continuous": CONTINUOUS,
+    "continuous, no tables": CONTINUOUS | NO_TABLES,
+    "D sees levels": {"train.d_levels": True},
+    "D sees levels, aligned": {"train.d_levels": True, "train.align_weight": 1.0},
+    "jitter": {"train.jitter": True},
     "smaller batch": {"train.batch_size": 16},
     "smallest batch": {"train.batch_size": 8},
     "wider G": {"model.channel_max": 64, "model.channel_base": 2048},

@@ -13,6 +13,7 @@ from inr_gan_jax.storage.averages import widths_of
 DEFINING = {
     "inr_gan": {"upsampling": "nearest", "instance_norm": False},
     "inr_gan_bil": {"upsampling": "bilinear", "instance_norm": True},
+    "inr_gan_any": {"upsampling": "continuous", "instance_norm": False},
     "cips": {"modulation": "style_demod"},
     "cips_skip": {"modulation": "style_demod", "input_resolution": 0},
     "cips_res": {"modulation": "style_demod", "input_resolution": 0},

@@ -49,10 +49,10 @@ def coordinates(cells: Cells, frame: str) -> tuple[jax.Array, jax.Array]:
 
     `symmetric` (released code): left edges in x and bottom edges in y, range [-1, 1), y upwards.
     `unit` (the paper's code): j / w and i / h, range [0, 1), y downwards.
-    `corners` (CIPS): from end to end, both included, range [-1, 1], y downwards.
+    `corners` (CIPS): from end to end, both included, range [-1, 1], y downwards; `nodes` likewise.
     """
     row, column = cells.row.astype(float), cells.column.astype(float)
-    if frame == "corners":
+    if frame in ("corners", "nodes"):
         return tuple(
             2 * at / max(n - 1, 1) - 1 for at, n in ((column, cells.width), (row, cells.height))
         )

@@ -84,6 +84,17 @@ def inr_gan_bil(**overrides) -> GeneratorConfig:
     )
 
 
+def inr_gan_any(**overrides) -> GeneratorConfig:
+    """INR-GAN as one continuous function, sharp at any size (ours; see models.nodes)."""
+    fine = replace(FINE, table=0, finest=1024)
+    defaults = {
+        "family": "inr_gan_any",
+        "upsampling": "continuous",
+        "embedding_fine": fine,
+    }
+    return inr_gan(**{**defaults, **overrides})
+
+
 def cips(**overrides) -> GeneratorConfig:
     """CIPS: every layer at full resolution, weight modulation."""
     embedding = Embedding(shared=256, table=256, distribution="uniform", scale=3.0)
@@ -149,6 +160,7 @@ def paper(**overrides) -> GeneratorConfig:
 FAMILIES = {
     "inr_gan": inr_gan,
     "inr_gan_bil": inr_gan_bil,
+    "inr_gan_any": inr_gan_any,
     "cips": cips,
     "cips_skip": cips_skip,
     "cips_res": cips_res,
@@ -186,7 +198,9 @@ def check(config: GeneratorConfig) -> None:
             f"{max(config.height, config.width)}: there are channel_base // resolution of them"
         )
     if config.upsampling not in UPSAMPLING:
-        raise ValueError(f"model.upsampling = {config.upsampling!r} is not nearest or bilinear")
+        raise ValueError(
+            f"model.upsampling = {config.upsampling!r} is not one of {', '.join(UPSAMPLING)}"
+        )
     if config.modulation not in KINDS:
         raise ValueError(
             f"model.modulation = {config.modulation!r} is not one of {', '.join(KINDS)}"
@@ -249,7 +263,8 @@ def _released_spec(config: GeneratorConfig) -> InrSpec:
             Block(f"block{nominal}", size, 2 if grows else 1, embedding, tuple(layers), rgb)
         )
         before, nominal = width, nominal * 2
-    return InrSpec(tuple(blocks), upsampling=config.upsampling)
+    frame = "nodes" if config.upsampling == "continuous" else "symmetric"
+    return InrSpec(tuple(blocks), frame, upsampling=config.upsampling)
 
 
 def _paper_spec(config: GeneratorConfig) -> InrSpec:

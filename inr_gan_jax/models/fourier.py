@@ -24,6 +24,7 @@ class Embedding:
     must fit into it. `scale` and `distribution` (normal or uniform) initialise `random` and
     `shared`; `scale` also multiplies predicted directions. `shifted`: phases of `shared` directions
     have a trained shift each. `table_side`: cells of the table's longer side (0: the grid's).
+    `finest`: the resolution whose log frequencies there are, where it is more than the grid's.
     """
 
     raw: bool = False
@@ -38,6 +39,7 @@ class Embedding:
     distribution: str = "normal"
     shifted: bool = False
     table_side: int = 0
+    finest: int = 0
 
     def __post_init__(self):
         if self.distribution not in ("normal", "uniform"):
@@ -49,7 +51,8 @@ class Embedding:
         """The fixed directions `[n, 2]` at a grid of `size`; ValueError if they do not fit."""
         if not self.log:
             return np.zeros((0, 2))
-        frequencies = 2.0 ** np.arange(math.ceil(math.log2(max(size)))) * 2 * math.pi / 4
+        octaves = math.ceil(math.log2(max(self.finest, *size)))
+        frequencies = 2.0 ** np.arange(octaves) * 2 * math.pi / 4
         units = [(0, 1), (1, 0)]
         if self.diagonal:  # unit vectors at sqrt(1/2) of the frequency
             units += [(-0.5, 0.5), (0.5, 0.5)]
@@ -82,6 +85,7 @@ def embed(
     size: tuple[int, int],
     table: jax.Array | None,
     sides: tuple[jax.Array, jax.Array] | None = None,
+    footprint: jax.Array | None = None,
 ) -> jax.Array:
     """Features `[E, N]` of one image at N coordinates (x, y), float32.
 
@@ -89,6 +93,8 @@ def embed(
     `image` predicted ones as `basis` `[n, 2]` and `phase` `[n]`; `table` is the learned table read
     at the coordinates, `[C, N]` or None; `size` (height, width) of the training grid decides the
     log frequencies. `sides`: where the coordinates are all of x `[w]` by y `[h]`, row by row.
+    `footprint` (width, height) of a pixel, in coordinates: sines are weakened to their mean over it
+    (mip-NeRF, Barron et al. 2021, equation 14: a Gaussian of a box's variance).
     """
     directions = [jnp.asarray(embedding.log_directions(size), at_least_float32(x.dtype))]
     directions += [shared[k] for k in ("random", "shared") if k in shared]
@@ -101,6 +107,9 @@ def embed(
         shift += jnp.pad(shared["shift"], (first, len(basis) - first - len(shared["shift"])))
     if "phase" in image:
         shift += jnp.pad(image["phase"], (len(basis) - len(image["phase"]), 0))
+    kept = None
+    if footprint is not None:
+        kept = jnp.exp(-jnp.square(basis) @ jnp.square(footprint).astype(basis.dtype) / 24)
     features = [jnp.stack([x, y])] if embedding.raw else []
     plain = functools.partial(_waves, x=x, y=y, cosine=embedding.cosine)
     if sides is None or not len(basis):
@@ -108,6 +117,8 @@ def embed(
     else:  # on a CPU in two fifths of the time
         by_sides = functools.partial(_waves_of_sides, sides=sides, cosine=embedding.cosine)
         features.append(jax.lax.platform_dependent(basis, shift, cpu=by_sides, default=plain))
+    if kept is not None:
+        features[-1] *= jnp.tile(kept, 1 + embedding.cosine)[:, None]
     if table is not None:
         features.append(table)
     return jnp.concatenate(features)

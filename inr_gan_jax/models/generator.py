@@ -70,7 +70,7 @@ class Generator(nnx.Module):
         if self.config.family == "stylegan2":
             return self.synthesis(ws_blw, dtype=dtype, noise_keys=noise_keys)
         params = self.hypernet(ws_blw)
-        if params.spec.continuous and (training or noise_keys is not None):
+        if self.config.has_noise and (training or noise_keys is not None):
             return inr.drawn(params, dtype, noise_keys, training=training)
         return grid(params, dtype)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inr_gan_jax.models import places
+from inr_gan_jax.models import nodes, places
 from inr_gan_jax.models.fourier import embed
 from inr_gan_jax.models.layers import lrelu
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, weights
@@ -94,7 +94,7 @@ def evaluate(
             i = params.image[block.name].get("embedding", {})
             table = place.table(s["table"]) if "table" in s else None
             at = (place.x, place.y)
-            e = embed(block.embedding, s, i, *at, block.size, table, place.sides)
+            e = embed(block.embedding, s, i, *at, block.size, table, place.sides, place.footprint)
         entered = h
         for number, layer in enumerate(block.layers):
             w, terms = made[block.name][layer.name], []
@@ -143,6 +143,9 @@ def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
 
 
 def _on_grid(spec: InrSpec, strip: tuple = (0, 1)) -> Callable[[Block], Place]:
+    if spec.has_nodes:
+        return nodes.on_grid(spec)
+
     def place_of(block):
         if spec.continuous:
             return places.between_corners(block.size, strip)
@@ -207,9 +210,11 @@ def levels_one(
 
     def moved(block):
         key = jax.random.fold_in(jitter_key, spec.levels.index(block.size))
-        return places.jittered(place_of(block), block.size, spec.frame, key)
+        return places.jittered(_on_grid(spec)(block), block.size, spec.frame, key)
 
-    outputs = evaluate(params, place_of if jitter_key is None else moved, dtype)
+    if jitter_key is not None:
+        place_of = nodes.on_grid(spec, jitter_key) if spec.has_nodes else moved
+    outputs = evaluate(params, place_of, dtype)
     last = {block.size: out for block, out in zip(spec.blocks, outputs, strict=True)}
     return [
         final_rgb(params, [last[size]]).reshape(-1, *size).transpose(1, 2, 0)
@@ -244,7 +249,7 @@ def division(spec: InrSpec) -> tuple[int, int]:
     """(blocks that are evaluated as whole levels, strips in which all others are)."""
     blocks, sizes = spec.blocks, _sizes(spec)
     whole = next((i for i, size in enumerate(sizes) if size > WHOLE), len(blocks))
-    if whole == len(blocks) or not spec.pixel_independent:
+    if whole == len(blocks) or not spec.pixel_independent or spec.has_nodes:
         return len(blocks), 1
     rows = math.gcd(*(block.size[0] // block.upsample for block in blocks[whole:]))
     legal = [n for n in range(1, rows + 1) if rows % n == 0]  # all levels are cut alike
@@ -265,13 +270,17 @@ def points_one(
     superres_from: int | None = None,
     density: float = math.inf,
     reflect: bool = False,
+    footprint: jax.Array | None = None,
+    reach: float = 1.0,
 ) -> jax.Array:
     """One image at points `[N, 2]`, (x, y) in the frame (-1, -1, 1, 1), y upwards: `[N, C]`.
 
     Nothing but the given points is computed. They snap to the cells of the training grids; from
     level `superres_from` on to grids `density` times finer, or not at all (inf): there the function
     is continuous and has derivatives. Beyond the frame it is extrapolated, learned tables are
-    clamped or reflected. Raises ValueError for networks that are not pixel-independent.
+    clamped or reflected. Of a network with nodes `footprint` is the (width, height) of what a point
+    stands for (None: nothing is weakened), and `reach` how far from the middle its nodes go. Raises
+    ValueError for networks that are not pixel-independent.
     """
     spec = params.spec
     if not spec.pixel_independent:
@@ -279,6 +288,10 @@ def points_one(
             "this network (bilinear upsampling, instance norm) is not pixel-independent: "
             "its pixels exist only as a whole grid; use grid"
         )
+    if spec.has_nodes:
+        place = functools.partial(nodes.among, points, footprint=footprint, reflect=reflect)
+        outputs = evaluate(params, nodes.place_of(spec, place, reach, reflect), dtype)
+        return final_rgb(params, outputs).T
     finer = spec.levels[len(spec.levels) if superres_from is None else superres_from :]
 
     def place_of(block):

@@ -79,10 +79,10 @@ class InrSpec:
 
     @property
     def rgb_levels(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of the levels below the last after which there is a sum of RGB."""
+        """(height, width) of the grids below the last after which there is a sum of RGB."""
         emitted = {}
         for block in self.blocks:
-            emitted[block.size] = bool(block.rgb) or any(emitted.values())
+            emitted[block.size] = not self.has_nodes and (bool(block.rgb) or any(emitted.values()))
         return tuple(size for size, any_rgb in emitted.items() if any_rgb and size != self.size)
 
     @property
@@ -92,8 +92,13 @@ class InrSpec:
 
     @property
     def continuous(self) -> bool:
-        """Whether points never snap: tables are read bilinearly, grids go from end to end."""
-        return self.frame == "corners"
+        """Whether points never snap: it has no grid of cells."""
+        return self.frame in ("corners", "nodes")
+
+    @property
+    def has_nodes(self) -> bool:
+        """Whether levels below the last are known at nodes, and read between them."""
+        return self.frame == "nodes"
 
     @property
     def tables(self) -> tuple[tuple[int, int], ...]:
@@ -107,13 +112,13 @@ class InrSpec:
     @property
     def align(self) -> str:
         """Where in a pixel its point lies by default (see render.view.View)."""
-        return "corners" if self.continuous else "edge"
+        return {"corners": "corners", "nodes": "center"}.get(self.frame, "edge")
 
     @property
     def pixel_independent(self) -> bool:
         """Whether a pixel is a function of its own coordinates alone (not so for INR-GAN-bil)."""
         norms = any(layer.instance_norm for block in self.blocks for layer in block.layers)
-        return self.upsampling == "nearest" and not norms
+        return self.upsampling != "bilinear" and not norms
 
 
 @jax.tree_util.register_dataclass

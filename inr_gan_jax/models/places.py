@@ -21,7 +21,7 @@ class Place:
 
     `sides` are all x `[w]` and all y `[h]` of a grid, row by row; None where points lie anywhere.
     `table` reads a learned table `[C, h, w]` there, `[C, N]`; `upsample` carries channels of the
-    level below, `[C, N']`, there.
+    level below, `[C, N']`, there. `footprint`: (width, height) of a pixel, where it matters.
     """
 
     x: jax.Array
@@ -29,6 +29,7 @@ class Place:
     table: Callable[[jax.Array], jax.Array]
     upsample: Callable[[jax.Array], jax.Array]
     sides: tuple[jax.Array, jax.Array] | None = None
+    footprint: jax.Array | None = None
 
     @classmethod
     def of_sides(cls, x_w: jax.Array, y_h: jax.Array, table, upsample) -> "Place":
@@ -73,7 +74,9 @@ def _upsample_bilinear(x_cn: jax.Array, size: tuple[int, int], factor: int) -> j
     return _double_linear(_double_linear(x_chw, 2), 1).reshape(-1, h * w)
 
 
-UPSAMPLING = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
+# How features get from one grid to the next; where it is continuous, there are models.nodes.
+GRIDS = {"nearest": _upsample_nearest, "bilinear": _upsample_bilinear}
+UPSAMPLING = (*GRIDS, "continuous")
 
 
 def on_grid(
@@ -91,9 +94,7 @@ def on_grid(
         strip = jax.lax.dynamic_slice_in_dim(table_chw, number * rows, rows, 1)
         return strip.reshape(len(strip), -1)
 
-    return Place.of_sides(
-        x, y, table, lambda x_cn: UPSAMPLING[upsampling](x_cn, (rows, width), factor)
-    )
+    return Place.of_sides(x, y, table, lambda x_cn: GRIDS[upsampling](x_cn, (rows, width), factor))
 
 
 def jittered(place: Place, size: tuple[int, int], frame: str, key: jax.Array) -> Place:

@@ -81,7 +81,7 @@ def goal_of(target: Photo | Scattered, spec: InrSpec) -> Goal:
 def is_finer(photo: Photo, spec: InrSpec) -> bool:
     """Whether a photo has more pixels than the part of the native grid where it lies."""
     left, bottom, right, top = photo.window
-    ends = int(spec.continuous)  # n samples from end to end have n - 1 steps
+    ends = int(spec.align == "corners")  # n samples from end to end have n - 1 steps
     height, width = (n - ends for n in spec.size)
     h, w = (n - ends for n in photo.known.shape)
     return 2 * w / (right - left) > width or 2 * h / (top - bottom) > height
@@ -103,8 +103,8 @@ def _cells(axis: int, spec: InrSpec) -> tuple[np.ndarray, float]:
 
 
 def _spread(low: float, high: float, n: int, axis: int, spec: InrSpec) -> tuple[np.ndarray, float]:
-    step = (high - low) / (max(n - 1, 1) if spec.continuous else n)
-    positions = low + step * np.arange(n)
+    step = (high - low) / (max(n - 1, 1) if spec.align == "corners" else n)
+    positions = low + step * (np.arange(n) + (spec.align == "center") / 2)
     return (positions if axis else positions[::-1]), step
 
 
@@ -127,7 +127,7 @@ def _area_grid(photo: Photo, spec: InrSpec) -> Grid:
         (pixels, pixel), (cells, cell) = _pixels(photo, axis, spec), _cells(axis, spec)
         begins = _area(pixels, pixel, spec), _area(cells, cell, spec)
         matrix = _overlaps(begins[0], pixel, begins[1], cell)
-        if spec.continuous:  # the outermost pixels reach beyond the outermost cells
+        if spec.align == "corners":  # the outermost pixels reach beyond the outermost cells
             matrix /= matrix.sum(axis=1, keepdims=True)
         matrices.append(matrix)
     return _grid(*matrices, photo.pixels, photo.known.astype(float))

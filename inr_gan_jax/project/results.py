@@ -82,7 +82,7 @@ def comparison(image: ContinuousImage, target: Photo | Scattered) -> np.ndarray:
 def _on_grid(target: Scattered, image: ContinuousImage) -> Photo:
     """Scattered pixels as a photo on the native grid: their mean in each cell."""
     height, width = image.params.spec.size
-    if image.params.spec.continuous:
+    if image.params.spec.align == "corners":
         column, down = np.rint((target.points + 1) / 2 * (width - 1, height - 1)).astype(int).T
         row = height - 1 - down
     else:

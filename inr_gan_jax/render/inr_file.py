@@ -27,7 +27,7 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.storage.atomic import replaced
 
-VERSION = 1
+VERSION, READS = 2, (1, 2)  # 2: networks known at nodes
 KEY = "inr_gan_jax"  # in the metadata
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
@@ -134,9 +134,10 @@ def _header(path: epath.PathLike, metadata: dict | None) -> dict:
         version = header["version"]
     except (TypeError, KeyError, ValueError):
         raise UserError(f"{path} is a safetensors file, but no .inr file") from None
-    if version != VERSION:
+    if version not in READS:
         raise UserError(
-            f"{path} has version {version} of the .inr format; this inr_gan_jax reads {VERSION}"
+            f"{path} has version {version} of the .inr format; this inr_gan_jax reads "
+            + ", ".join(map(str, READS))
         )
     try:
         return {"spec": _spec_of(header["spec"]), "empty": [str(name) for name in header["empty"]]}

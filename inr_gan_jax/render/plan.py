@@ -76,15 +76,20 @@ class AxisLevel:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Axis:
-    """All levels of an axis, and which position of the last one each pixel shows."""
+    """All levels of an axis, and which position of the last one each pixel shows.
+
+    `footprint`: from one pixel to the next, in coordinates.
+    """
 
     levels: tuple[AxisLevel, ...]
     pixels: np.ndarray
+    footprint: np.ndarray
 
     def padded(self, sizes: Sequence[int], pixels: int) -> "Axis":
         """Levels padded to `sizes` positions and the pixels to `pixels`."""
         levels = tuple(level.padded(size) for level, size in zip(self.levels, sizes, strict=True))
-        return Axis(levels, np.pad(self.pixels, (0, pixels - len(self.pixels)), mode="edge"))
+        shown = np.pad(self.pixels, (0, pixels - len(self.pixels)), mode="edge")
+        return Axis(levels, shown, self.footprint)
 
 
 def plan_axis(
@@ -94,7 +99,7 @@ def plan_axis(
     *,
     rows: bool,
     frame: str,
-    bilinear: bool,
+    upsampling: str,
     tables: Sequence[int] | None = None,
 ) -> Axis:
     """Plans one axis of a render.
@@ -105,10 +110,12 @@ def plan_axis(
       pixels: global pixel indices, counted from the left or, for rows, from the bottom.
       rows: whether rows of tables count from the top, and `unit` coordinates downwards.
       frame: the network's frame (coords.coordinates).
-      bilinear: whether levels are joined by interpolation with aligned corners.
+      upsampling: how levels are joined: nearest, bilinear (with aligned corners), continuous.
       tables: cells of the levels' learned tables along this axis, where these are no grid's.
     """
-    join = _join_bilinear if bilinear else _join_nearest
+    join = {"nearest": _join_nearest, "bilinear": _join_bilinear, "continuous": _join_nodes}[
+        upsampling
+    ]
     positions, parents, shown = join(sampling, cells, [sampling.position(p) for p in pixels])
     levels = []
     for level, n in enumerate(cells):
@@ -118,12 +125,15 @@ def plan_axis(
         if frame == "corners":  # a table's outer edges lie at the frame's: centres half a cell in
             cells_of_table = tables[level]
             at = [p / n * cells_of_table - Fraction(1, 2) for p in at]
+        if frame == "nodes":  # its first and last entries do
+            at = [p / n * (n - 1) for p in at]
         low, high, weight = _table(at, cells_of_table, sampling, level, rows)
         coordinate = [_coordinate(p, n, fineness, rows, frame) for p in positions[level]]
         levels.append(
             AxisLevel(np.asarray(coordinate, np.float32), low, high, weight, *parents[level])
         )
-    return Axis(tuple(levels), shown)
+    footprint = float((sampling.high - sampling.low) / sampling.total)
+    return Axis(tuple(levels), shown, np.float32(footprint))
 
 
 def _snap(unit: Fraction, n: int, fineness: Fraction | None) -> Fraction:
@@ -137,7 +147,7 @@ def _coordinate(p: Fraction, n: int, fineness, rows: bool, frame: str) -> float:
     """The coordinate at which a position is evaluated (coords.coordinates, for any fineness)."""
     if frame == "symmetric":
         return float(2 * p / n - 1)
-    if frame == "corners":
+    if frame in ("corners", "nodes"):
         return float(1 - 2 * p / n if rows else 2 * p / n - 1)
     if not rows:
         return float(p / n)
@@ -187,6 +197,35 @@ def _join_nearest(sampling: Sampling, cells: Sequence[int], units: list[Fraction
         parents.append((parent, parent, np.zeros(len(keys), np.float32)))
         group = np.asarray(finer, np.int32)
     return positions, parents, group
+
+
+def _join_nodes(sampling: Sampling, cells: Sequence[int], units: list[Fraction]):
+    """Every position lies between two nodes of the level below, of which there are `cells`."""
+    wanted = sorted(set(units))
+    index = {u: i for i, u in enumerate(wanted)}
+    shown = np.asarray([index[u] for u in units], np.int32)
+    positions, parents = [wanted], []
+    for m in reversed(cells[:-1]):
+        steps = max(m - 1, 1)
+        below = [u * steps for u in positions[0]]
+        low = [p.__floor__() for p in below]
+        high = [p.__ceil__() for p in below]
+        distinct = sorted({*low, *high})
+        place = {k: i for i, k in enumerate(distinct)}
+        weights = [float(p - k) for p, k in zip(below, low, strict=True)]
+        parents.insert(
+            0,
+            (
+                np.asarray([place[k] for k in low], np.int32),
+                np.asarray([place[k] for k in high], np.int32),
+                np.asarray(weights, np.float32),
+            ),
+        )
+        positions.insert(0, [Fraction(k, steps) for k in distinct])
+    none = np.zeros(len(positions[0]), np.int32)
+    parents.insert(0, (none, none, none.astype(np.float32)))
+    of_cells = [[u * n for u in level] for level, n in zip(positions, cells, strict=True)]
+    return of_cells, parents, shown
 
 
 def _join_bilinear(sampling: Sampling, cells: Sequence[int], units: list[Fraction]):

@@ -1,5 +1,6 @@
 """Evaluates the part of a coordinate network that a planned render needs, and no more."""
 
+import dataclasses
 import functools
 
 import jax
@@ -18,7 +19,7 @@ def _read(x: jax.Array, axis: int, low, high, weight) -> jax.Array:
     return a + weight.reshape(shape) * (b - a)
 
 
-def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, bilinear: bool) -> Place:
+def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, between: bool) -> Place:
     r, c = len(rows.coordinate), len(columns.coordinate)
 
     def table(table_chw):
@@ -27,7 +28,7 @@ def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, bilinear: b
 
     def upsample(x_cn):
         x = x_cn.reshape(-1, *below)
-        if bilinear:
+        if between:
             x = _read(x, 1, rows.parent_low, rows.parent_high, rows.parent_weight)
             x = _read(x, 2, columns.parent_low, columns.parent_high, columns.parent_weight)
         else:
@@ -53,8 +54,12 @@ def render_region(
         below = ()
         if level:
             below = tuple(len(axis.levels[level - 1].coordinate) for axis in (rows, columns))
-        bilinear = spec.upsampling == "bilinear"
-        return _place(block, rows.levels[level], columns.levels[level], below, bilinear)
+        between = spec.upsampling != "nearest"
+        place = _place(block, rows.levels[level], columns.levels[level], below, between)
+        if not spec.has_nodes or block.size != spec.size:
+            return place
+        footprint = jnp.stack([columns.footprint, rows.footprint])
+        return dataclasses.replace(place, footprint=footprint)
 
     outputs = inr.evaluate(params, place_of, jnp.dtype(dtype), deviations)
     rgb = inr.final_rgb(params, outputs)

@@ -137,7 +137,7 @@ class Tiled:
                 axes.append(
                     plan_axis(
                         sampling, cells, pixels, rows=rows, frame=spec.frame,
-                        bilinear=spec.upsampling == "bilinear",
+                        upsampling=spec.upsampling,
                         tables=[t[0 if rows else 1] for t in spec.tables],
                     )
                 )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Networks that are continuous: levels below the last are known at nodes, and read between them.
+
+A level of r nodes a side is evaluated at those alone, from end to end of the frame, and the level
+above reads it at its own places, between the nearest four nodes. The last level is evaluated at
+whatever points are wanted. So the image is one continuous function of (x, y), at every size, and a
+level costs its nodes. Reading is linear and commutes with a layer: both multiply first.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from inr_gan_jax.models.parameters import Block, InrSpec
+from inr_gan_jax.models.places import Place, bilinear
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Where a level below the last is known: `size` (height, width) nodes from end to end.
+
+    `margin`: so many more beyond each end.
+    """
+
+    size: tuple[int, int]
+    margin: int = 0
+
+    @classmethod
+    def reaching(cls, size: tuple[int, int], reach: float) -> "Nodes":
+        """The frame -1 to 1 and all that is no further out than `reach`."""
+        return cls(size, math.ceil(max(reach - 1, 0) / 2 * (max(size) - 1)))
+
+    @property
+    def sides(self) -> tuple[jax.Array, jax.Array]:
+        """x and y of all nodes, margins too."""
+        return tuple(
+            2 * jnp.arange(-self.margin, n + self.margin) / max(n - 1, 1) - 1
+            for n in reversed(self.size)
+        )
+
+    def place(self, below: "Nodes | None", reflect: bool = False) -> Place:
+        """All nodes."""
+        return beside(*self.sides, below, None, reflect)
+
+    def read(self, x_cn: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Channels `[C, h * w]` of all nodes at places (x, y) `[N]`, between the nearest four."""
+        h, w = (n + 2 * self.margin for n in self.size)
+        return bilinear(x_cn.reshape(-1, h, w), *map(self._position, (y, x), self.size))
+
+    def read_sides(self, x_cn: jax.Array, x_w: jax.Array, y_h: jax.Array) -> jax.Array:
+        """The same at all x by all y: a product for rows, one for columns."""
+        h, w = (n + 2 * self.margin for n in self.size)
+        down, along = (
+            self._weights(at, n, total).astype(x_cn.dtype)
+            for at, n, total in ((y_h, self.size[0], h), (x_w, self.size[1], w))
+        )
+        x = jnp.einsum("chw,yh->cyw", x_cn.reshape(-1, h, w), down, precision="highest")
+        x = jnp.einsum("cyw,xw->cyx", x, along, precision="highest")
+        return x.reshape(len(x), -1)
+
+    def _position(self, at: jax.Array, n: int) -> jax.Array:
+        """Of coordinates, in nodes from the first."""
+        return (at + 1) / 2 * (n - 1) + self.margin
+
+    def _weights(self, at: jax.Array, n: int, total: int) -> jax.Array:
+        """`[N, total]`: how much of each node a place takes; beyond the last, all of it."""
+        position = jnp.clip(self._position(at, n), 0, total - 1)
+        return jnp.maximum(1 - jnp.abs(position[:, None] - jnp.arange(total)), 0)
+
+
+def beside(
+    x_w: jax.Array, y_h: jax.Array, below: Nodes | None, footprint=None, reflect: bool = False
+) -> Place:
+    """The grid of all x `[w]` by all y `[h]` of a network that is known at nodes `below`."""
+    grid = Place.of_sides(
+        x_w, y_h, lambda t: t, lambda x_cn: below.read_sides(x_cn, x_w, y_h) if below else x_cn
+    )
+    table = functools.partial(_between_ends, down=grid.y, right=grid.x, reflect=reflect)
+    return dataclasses.replace(grid, table=table, footprint=footprint)
+
+
+def among(points_n2, below: Nodes | None, footprint=None, reflect: bool = False) -> Place:
+    """Points anywhere of such a network."""
+    x, y = points_n2[:, 0], -points_n2[:, 1]
+    return Place(
+        x,
+        y,
+        functools.partial(_between_ends, down=y, right=x, reflect=reflect),
+        lambda x_cn: below.read(x_cn, x, y) if below else x_cn,
+        footprint=footprint,
+    )
+
+
+def centres(size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """x and y (downwards) of the pixels of a frame of `size` (height, width)."""
+    return tuple((2 * jnp.arange(n) + 1) / n - 1 for n in reversed(size))
+
+
+def _between_ends(table_chw, down: jax.Array, right: jax.Array, reflect: bool = False):
+    """A table at places from -1 to 1, where its first and last entries lie."""
+    _, h, w = table_chw.shape
+    return bilinear(table_chw, (down + 1) / 2 * (h - 1), (right + 1) / 2 * (w - 1), reflect)
+
+
+def place_of(
+    spec: InrSpec, last: Callable[[Nodes | None], Place], reach: float = 1.0, reflect: bool = False
+) -> Callable[[Block], Place]:
+    """Nodes for every level but the last, which is where `last` says, of the nodes below it.
+
+    They go as far as `reach`, from the frame's middle; 1 is its end, beyond which they are clamped.
+    """
+    levels = [Nodes.reaching(size, reach) for size in spec.levels]
+
+    def of(block: Block) -> Place:
+        level = spec.levels.index(block.size)
+        below = levels[level - 1] if level else None
+        if block.size == spec.size:
+            return last(below)
+        return levels[level].place(below, reflect)
+
+    return of
+
+
+def on_grid(spec: InrSpec, jitter_key: jax.Array | None = None) -> Callable[[Block], Place]:
+    """The middles of the native size's pixels; with a key moved within them, all by as much."""
+    (x, y), pixel = centres(spec.size), (2 / spec.size[1], 2 / spec.size[0])
+    if jitter_key is not None:
+        moved = (jax.random.uniform(jitter_key, (2,)) - 0.5) * jnp.asarray(pixel)
+        x, y = x + moved[0], y + moved[1]
+    return place_of(spec, lambda below: beside(x, y, below, jnp.asarray(pixel)))

@@ -1,0 +1,282 @@
+"""Networks known at nodes: one continuous function, however it is evaluated."""
+
+import dataclasses
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inr_gan_jax.config import base, parse
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.models import inr
+from inr_gan_jax.models.fourier import Embedding, embed
+from inr_gan_jax.models.networks import networks_of
+from inr_gan_jax.models.parameters import weights
+from inr_gan_jax.render.image import ContinuousImage, open_image
+from inr_gan_jax.render.inr_file import KEY
+
+WIDTH, HEIGHT = 8, 16
+
+
+def configured(family="inr_gan_any", table=3):
+    config = base(family, height=HEIGHT, width=WIDTH, channels=1, z_dim=8, w_dim=8,
+                  channel_base=128, channel_max=8, rank=2, input_resolution=8,
+                  fine_from=16)  # fmt: skip
+    model = config.model
+    model.embedding_coarse.log = model.embedding_fine.log = 32
+    model.embedding_coarse.table = model.embedding_fine.table = table
+    model.embedding_fine.random = 4
+    model.embedding_fine.finest = 64 if family == "inr_gan_any" else 0
+    config.data.source = "digits"
+    return config
+
+
+@functools.cache
+def image() -> ContinuousImage:
+    config = parse(configured())
+    networks = networks_of(config.model, config.discriminator)
+    generator = networks.generator(*networks.init_generator(jax.random.key(0)))
+    ws = jax.random.normal(jax.random.key(1), (1, networks.num_styles, 8))
+    return ContinuousImage(generator.inr_params(ws)[0])
+
+
+def centres(width, height, window=(-1, -1, 1, 1)):
+    left, bottom, right, top = window
+    x = left + (right - left) * (np.arange(width) + 0.5) / width
+    y = top - (top - bottom) * (np.arange(height) + 0.5) / height
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def test_the_grid_is_a_render_is_points():
+    """At the middles of pixels, each with its own footprint."""
+    native = inr.grid_one(image().params)
+    assert native.std() > 0.1
+    np.testing.assert_allclose(image().render(), native, atol=1e-5)
+    at = jnp.asarray(centres(WIDTH, HEIGHT), jnp.float32)
+    footprint = jnp.asarray([2 / WIDTH, 2 / HEIGHT])
+    points = inr.points_one(image().params, at, footprint=footprint)
+    np.testing.assert_allclose(points.reshape(native.shape), native, atol=1e-5)
+
+
+@settings(max_examples=6, derandomize=True)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    *(st.integers(-190, 150).map(lambda n: n / 100) for _ in range(2)),
+    st.integers(1, 200).map(lambda n: n / 100),
+)
+def test_any_window_is_its_points(width, height, left, bottom, side):
+    """Beyond the frame too, and in tiles."""
+    window = (left, bottom, left + side, bottom + side)
+    made = image().render(width, height, window=window)
+    at = centres(width, height, window)
+    footprint = jnp.asarray([side / width, side / height])
+    points = inr.points_one(
+        image().params, jnp.asarray(at, jnp.float32), footprint=footprint, reach=4.0
+    )
+    np.testing.assert_allclose(points.reshape(made.shape), made, atol=5e-5)
+    if width == height:
+        points = image().points(at, footprint=side / width)
+        np.testing.assert_allclose(points.reshape(made.shape), made, atol=5e-5)
+    for top, first, pixels in image().tiles(width, height, tile=17, window=window):
+        h, w, _ = pixels.shape
+        np.testing.assert_allclose(pixels, made[top : top + h, first : first + w], atol=5e-5)
+
+
+def test_of_its_formula():
+    """Point by point: every node that it needs, and the four around a place by hand."""
+    params, spec = image().params, image().params.spec
+    made = weights(params)
+
+    def act(x):
+        return np.where(x > 0, x, 0.2 * x) * 2**0.5
+
+    def table_at(table, x, y):
+        h, w = table.shape[1:]
+        row, column = (y + 1) / 2 * (h - 1), (x + 1) / 2 * (w - 1)
+        total = 0
+        for i in range(h):
+            for j in range(w):
+                part = max(0, 1 - abs(row - i)) * max(0, 1 - abs(column - j))
+                total = total + part * np.asarray(table[:, i, j], np.float64)
+        return total
+
+    def features(block, x, y, footprint):
+        shared = params.shared[block.name]["embedding"]
+        directions = block.embedding.log_directions(block.size)
+        if "random" in shared:
+            directions = np.concatenate([directions, shared["random"]])
+        phases = directions @ [x, y]
+        keeps = np.exp(-(directions**2) @ np.square(footprint) / 24)
+        waves = np.concatenate([np.sin(phases) * keeps, np.cos(phases) * keeps])
+        return np.concatenate([waves, table_at(shared["table"], x, y)])
+
+    @functools.cache
+    def at(level, x, y):
+        """(h, rgb) after all blocks of a level."""
+        h = rgb = None
+        if level:
+            m = spec.levels[level - 1]
+            h, rgb = 0, 0
+            for i in range(m[0]):
+                for j in range(m[1]):
+                    node = 2 * j / (m[1] - 1) - 1, 2 * i / (m[0] - 1) - 1
+                    part = max(0, 1 - abs(y - node[1]) * (m[0] - 1) / 2)
+                    part *= max(0, 1 - abs(x - node[0]) * (m[1] - 1) / 2)
+                    if part:
+                        below = at(level - 1, *node)
+                        h, rgb = h + part * below[0], rgb + part * below[1]
+        last = level == len(spec.levels) - 1
+        footprint = (2 / WIDTH, 2 / HEIGHT) if last else (0, 0)
+        for block in (b for b in spec.blocks if b.size == spec.levels[level]):
+            for number, layer in enumerate(block.layers):
+                w = {k: np.asarray(v, np.float64) for k, v in made[block.name][layer.name].items()}
+                value = w["bias"]
+                if "h" in w:
+                    value = value + w["h"] @ h
+                if "e" in w and number == 0:
+                    value = value + w["e"] @ features(block, x, y, footprint)
+                h = act(value)
+            w = made[block.name]["rgb"]
+            emitted = np.asarray(w["h"], np.float64) @ h + w["bias"]
+            rgb = emitted if rgb is None else rgb + emitted
+        return h, rgb
+
+    native = inr.grid_one(params)
+    for row, column in ((0, 0), (3, 5), (15, 7), (9, 2)):
+        x, y = (2 * column + 1) / WIDTH - 1, (2 * row + 1) / HEIGHT - 1
+        found = at(len(spec.levels) - 1, x, y)[1]
+        np.testing.assert_allclose(native[row, column], found, rtol=2e-4, atol=2e-5)
+
+
+def test_it_has_no_seams():
+    """Nothing jumps on the lines through nodes, nor anywhere else; cells of the old kind do."""
+    x = np.linspace(-1, 1, 4001)
+    steps = []
+    for one in (image(), _of_cells()):
+        values = np.asarray(one.points(np.stack([x, 0.3 * x], -1), superres_from=None))
+        steps.append(np.abs(np.diff(values[:, 0])).max() / values.std())
+    assert steps[0] < 0.05 < 0.3 < steps[1]
+
+
+@functools.cache
+def _of_cells() -> ContinuousImage:
+    config = parse(configured("inr_gan"))
+    networks = networks_of(config.model, config.discriminator)
+    generator = networks.generator(*networks.init_generator(jax.random.key(0)))
+    ws = jax.random.normal(jax.random.key(1), (1, networks.num_styles, 8))
+    return ContinuousImage(generator.inr_params(ws)[0])
+
+
+def test_its_gradient_is_that_of_differences():
+    rng = np.random.default_rng(0)
+    at = rng.uniform(-0.9, 0.9, (40, 2)).astype(np.float32)
+    for intervals in ((3, 7), (7, 15)):  # between nodes, and entries of the last level's table
+        from_middle = np.abs((at + 1) / 2 * intervals % 1 - 0.5)
+        at = at[(from_middle < 0.45).all(axis=1)]
+    exact, step = image().gradient(at, footprint=0.1), 2e-3
+    for axis in (0, 1):
+        moved = np.eye(2, dtype=np.float32)[axis] * step
+        here, ahead, behind = (image().points(at + m, footprint=0.1) for m in (0, moved, -moved))
+        sides = np.stack([(ahead - here), (here - behind)]) / step  # one may cross a ReLU's bend
+        error = np.abs(sides - exact[..., axis]).min(axis=0)
+        assert error.max() < 0.05 * np.abs(exact).max()
+    corners = np.asarray([[-1, -1], [1, 1], [0, 0], [-1 + 2 / 3, 1]])
+    assert np.isfinite(image().gradient(corners)).all()
+
+
+def test_a_level_costs_its_nodes():
+    """At any size and window no level below the last takes more than its own nodes, and two."""
+    for width, height, window in (
+        (4096, 64, (-1, -1, 1, 1)),
+        (64, 4096, (-1, -1, 1, 1)),
+        (256, 256, (-0.1, 0.2, 0.05, 0.3)),
+        (5, 5, (0.5, 0.5, 0.500001, 0.500001)),
+    ):
+        view = image().view(width, height, window=window)
+        for axes, side in zip(image().axis_tiles(view, 256), (0, 1), strict=True):
+            for axis in axes:
+                for level, size in zip(axis.levels[:-1], image().params.spec.levels, strict=False):
+                    assert len(level.coordinate) <= size[side]
+                    if window[2] - window[0] < 0.2:
+                        assert len(level.coordinate) <= 4
+
+
+def test_waves_are_weakened_to_their_means():
+    """Of a pixel's square, as far as a Gaussian of its variance is one; long waves stay."""
+    embedding = Embedding(log=32, cosine=True, finest=64)
+    rng = np.random.default_rng(1)
+    centre, side = rng.uniform(-0.5, 0.5, 2), 0.05
+    offsets = (np.arange(101) - 50) / 101 * side
+    x, y = np.meshgrid(centre[0] + offsets, centre[1] + offsets)
+
+    def waves(x, y, footprint=None):
+        at = jnp.asarray(x), jnp.asarray(y)
+        return embed(embedding, {}, {}, *at, (8, 8), None, None, footprint)
+
+    mean = waves(x.ravel(), y.ravel()).mean(1)
+    one = waves(centre[:1], centre[1:], jnp.asarray([side, side]))[:, 0]
+    np.testing.assert_allclose(one, mean, atol=0.01)
+    many = waves(centre[:1], centre[1:], jnp.asarray([2.0, 2.0]))[:, 0]
+    lengths = 2 * np.pi / np.linalg.norm(embedding.log_directions((8, 8)), axis=1)
+    assert np.abs(np.tile(lengths < 0.9, 2) * many).max() < 1e-6
+    assert len(lengths) == 2 * math.log2(64)
+
+
+def test_as_a_file_of_its_own(tmp_path):
+    """Version 2; what has no nodes may be of version 1, without the keys that came later."""
+    image().save(tmp_path / "one.inr")
+    opened = open_image(tmp_path / "one.inr")
+    np.testing.assert_array_equal(opened.render(20, 30), image().render(20, 30))
+    _of_cells().save(tmp_path / "old.inr")
+    with safetensors.safe_open(tmp_path / "old.inr", "np") as file:
+        header = json.loads(file.metadata()[KEY])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for block in header["spec"]["blocks"]:
+        if block["embedding"]:
+            del block["embedding"]["finest"]
+
+    def write(version):
+        metadata = {KEY: json.dumps(header | {"version": version})}
+        safetensors.numpy.save_file(arrays, tmp_path / "old.inr", metadata)
+
+    write(1)
+    np.testing.assert_array_equal(open_image(tmp_path / "old.inr").render(), _of_cells().render())
+    write(3)
+    with pytest.raises(UserError, match="version 3 of the .inr format; .* reads 1, 2"):
+        open_image(tmp_path / "old.inr")
+
+
+def test_what_it_cannot_be():
+    config = configured()
+    config.kernels = "pallas"
+    with pytest.raises(UserError, match="kernels=pallas: there are none for inr_gan_any; use xla"):
+        parse(config)
+    config = configured()
+    config.model.upsampling = "nearest"
+    with pytest.raises(UserError, match="means config.model.upsampling='continuous'"):
+        parse(config)
+    with pytest.raises(ValueError, match="continuous everywhere"):
+        image().render(superres_from=1)
+    with pytest.raises(ValueError, match="no further than 16"):
+        image().points([[17.0, 0.0]])
+    with pytest.raises(ValueError, match="no footprint: leave it 0"):
+        _of_cells().points([[0.0, 0.0]], footprint=0.1)
+    with pytest.raises(ValueError, match="footprint must be 0 or more"):
+        image().points([[0.0, 0.0]], footprint=-0.1)
+
+
+def test_jitter_moves_the_last_level_within_its_pixels():
+    params = image().params
+    moved = [inr.levels_one(params, jitter_key=jax.random.key(i))[-1] for i in range(3)]
+    for one in moved:
+        assert np.abs(one - inr.grid_one(params)).mean() > 1e-4
+    assert dataclasses.replace(params.spec).rgb_levels == ()
