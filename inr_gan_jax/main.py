@@ -63,7 +63,7 @@ def train(
 
     refuse_idle_accelerator(allow_cpu)
 
-    config, source = opened(draft)
+    config, source = opened(draft, workdir)
     use_compilation_cache()
     loop.train(config, source, workdir, detector_weights)
 
@@ -82,7 +82,7 @@ def evaluate(
     from inr_gan_jax.metrics.results import evaluate_workdir
     from inr_gan_jax.runtime.devices import use_compilation_cache
 
-    config, source = opened(draft)
+    config, source = opened(draft, workdir)
     use_compilation_cache()
     return evaluate_workdir(config, source, workdir, detector_weights, repeats, ema)
 
@@ -103,7 +103,7 @@ def report(
     from inr_gan_jax.metrics.report import report_workdir
     from inr_gan_jax.runtime.devices import use_compilation_cache
 
-    config, source = opened(draft)
+    config, source = opened(draft, workdir)
     larger = None
     if reference is not None:
         larger = open_at_own_size(str(reference), channels=config.model.channels)

@@ -1,9 +1,11 @@
 """--config: a file of configs/, the keys that a command line overrides, and the data it names."""
 
+import json
 import re
 import traceback
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from inr_gan_jax.errors import UserError, nearest
@@ -69,21 +71,50 @@ def _check_overrides(argv: list[str]) -> None:
             raise UserError(f"unknown key {match[1]}" + nearest(match[1], KEYS))
 
 
-def opened(draft: ConfigDict):
-    """The frozen configuration and its data set, both checked; UserError for a user's mistake."""
+def opened(draft: ConfigDict, workdir: epath.PathLike | None = None):
+    """The frozen configuration and its data set, both checked; UserError for a user's mistake.
+
+    `workdir`: of the run, which keeps an aspect that was found once.
+    """
     import jax
 
     from inr_gan_jax.config import parse
+    from inr_gan_jax.data import patches
     from inr_gan_jax.data.sources import open_source
 
+    progress = jax.process_index() == 0
+    if draft.model.aspect == "auto":
+        if not draft.patches.largest:
+            raise UserError("config.model.aspect=auto needs config.patches.largest")
+        draft.model.aspect = _aspect_of(draft.data, workdir, progress)
     config = parse(draft)
-    source = open_source(
-        config.data.source,
-        height=config.model.height,
-        width=config.model.width,
-        channels=config.model.channels,
-        labels=config.data.labels,
-        data_dir=config.data.data_dir or None,
-        progress=jax.process_index() == 0,
-    )
+    options = {
+        "height": config.model.height,
+        "width": config.model.width,
+        "channels": config.model.channels,
+        "labels": config.data.labels,
+        "data_dir": config.data.data_dir or None,
+        "progress": progress,
+    }
+    if config.patches.largest:
+        sizes = patches.Sizes(config.patches.largest, config.patches.whole, config.patches.scales)
+        options |= {"sizes": sizes, "max_skipped": config.data.max_skipped}
+        source = patches.open_patches(config.data.source, **options)
+    else:
+        source = open_source(config.data.source, **options)
     return parse(draft, num_classes=source.num_classes), source
+
+
+def _aspect_of(data: ConfigDict, workdir: epath.PathLike | None, progress: bool) -> str:
+    """The aspect that the run has, or, at its first start, that of the pictures: "4:3"."""
+    from inr_gan_jax.data.patches import aspect_of
+
+    record = epath.Path(workdir or "").expanduser() / "run.json"
+    if workdir is not None and record.exists():
+        try:
+            known = json.loads(record.read_text())["config"]["model"]["aspect"]
+        except (ValueError, KeyError, TypeError):
+            known = ""
+        if known:
+            return known
+    return ":".join(map(str, aspect_of(data.source, data.data_dir or None, progress)))

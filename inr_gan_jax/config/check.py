@@ -74,6 +74,7 @@ def check(config) -> None:
     except ValueError as error:
         raise UserError(f"config.train.power_ema = {train.power_ema!r}: {error}") from None
     _check_levels(config)
+    _check_patches(config)
     _check_schedule(config)
     if train.path_weight and not train.g_interval:
         raise UserError("config.train.path_weight needs config.train.g_interval of 1 or more")
@@ -114,6 +115,28 @@ def _check_levels(config) -> None:
     for name in ("d_levels", "jitter"):
         if getattr(train, name) and config.kernels == "pallas":
             raise UserError(f"config.train.{name}: there are no kernels for it; use kernels=xla")
+
+
+def _check_patches(config) -> None:
+    patches, model = config.patches, config.model
+    if not patches.largest:
+        if patches.consistency:
+            raise UserError("config.patches.consistency needs config.patches.largest")
+        return
+    if model.family != "inr_gan_any":
+        raise UserError(f"config.patches.largest: {model.family} knows its own size alone")
+    long, most = max(model.height, model.width), 1 << 16
+    if not long <= patches.largest <= most:
+        raise UserError(
+            f"config.patches.largest = {patches.largest} must be {long} (the model's) to {most}"
+        )
+    if not 0 <= patches.whole <= 1:
+        raise UserError(f"config.patches.whole = {patches.whole} must be in [0, 1]")
+    _check_choice("config.patches.scales", patches.scales, ("uniform", "log"))
+    if patches.consistency < 0:
+        raise UserError(f"config.patches.consistency = {patches.consistency} must not be negative")
+    if config.train.jitter:
+        raise UserError("config.train.jitter: patches lie anywhere as it is")
 
 
 def _check_schedule(config) -> None:

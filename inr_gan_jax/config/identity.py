@@ -31,6 +31,7 @@ def identity(config: Config, content_hash: str) -> dict[str, object]:
         "train": recipe,
         "schedule": plain["schedule"] | {"kimg": horizon_of(config)},
         "augment": plain["augment"],
+        "patches": plain["patches"],
         "data": {
             "content": content_hash,
             "labels": config.data.labels,

@@ -6,6 +6,7 @@ Behind `parse` nothing knows ConfigDict any more.
 import dataclasses
 import math
 import typing
+from fractions import Fraction
 
 from ml_collections import ConfigDict
 
@@ -52,7 +53,7 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
             if isinstance(plain.get(section), dict) and name in plain[section]:
                 raise UserError(f"config.{section}.{name} follows from the rest; remove it")
     model = _build(GeneratorConfig, plain.get("model", {}), "config.model")
-    model = dataclasses.replace(model, num_classes=num_classes)
+    model = _completed(dataclasses.replace(model, num_classes=num_classes), plain)
     discriminator = plain.get("discriminator", {})
     if isinstance(discriminator, dict):  # what it must be, it is before it is checked
         shape = {
@@ -63,6 +64,35 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
     parsed = _build(Config, plain | {"model": model, "discriminator": discriminator}, "config")
     check(parsed)
     return parsed
+
+
+def _completed(model: GeneratorConfig, plain: dict) -> GeneratorConfig:
+    """With what follows from the aspect, and from the largest size that is trained on."""
+    if model.aspect:
+        model = dataclasses.replace(model, **_size(model))
+    patches = plain.get("patches", {})
+    largest = patches.get("largest", 0) if isinstance(patches, dict) else 0
+    if model.family == "inr_gan_any" and isinstance(largest, int):
+        finest = max(largest, model.embedding_fine.finest)
+        fine = dataclasses.replace(model.embedding_fine, finest=finest)
+        model = dataclasses.replace(model, embedding_fine=fine)
+    return model
+
+
+def _size(model: GeneratorConfig) -> dict[str, int]:
+    long = max(model.height, model.width)
+    try:
+        width, height = map(int, model.aspect.split(":"))
+        shape = Fraction(width, height)
+        short = min(shape, 1 / shape)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(
+            f"config.model.aspect = {model.aspect!r} must be width:height, as 3:2, or auto with "
+            "config.patches.largest"
+        ) from None
+    other = long * max(round(4 * short), 1) // 4
+    width, height = (long, other) if shape >= 1 else (other, long)
+    return {"width": width, "height": height}
 
 
 def _levels(model: GeneratorConfig) -> tuple[tuple[int, int], ...]:

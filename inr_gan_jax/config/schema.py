@@ -119,6 +119,22 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class PatchConfig:
+    """Training on pictures of any sizes, by patches of the model's size (family inr_gan_any).
+
+    `largest`: longer side, in pixels, up to which pictures are used (0: images are whole, and of
+    the model's size). For each a size is drawn between the model's and its own, uniform or `log`
+    (`scales`), and a window of it; a part `whole` are whole pictures. `consistency`: weight of the
+    mean squared difference between a patch, 2x2 pixels averaged, and the function at half its size.
+    """
+
+    largest: int = 0
+    whole: float = 0.25
+    scales: str = "uniform"
+    consistency: float = 0.0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """What is measured of the averaged generator, and how often while it trains.
 
@@ -184,6 +200,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    patches: PatchConfig = field(default_factory=PatchConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     log: LogConfig = field(default_factory=LogConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)

@@ -41,17 +41,14 @@ class Fit:
 
     def __call__(self, image: Image.Image, where: str) -> Image.Image:
         """Returns the image so fitted; UserError, naming it by `where`, if it cannot be."""
-        image = self._convert(image, where)
+        image = converted(image, self.channels)
         width, height = image.size
         if self.crop == "none" and width * self.height != height * self.width:
             raise UserError(
                 f"{where} is {width}x{height}, which is not the shape of "
                 f"{self.width}x{self.height}: use --crop=center"
             )
-        across = max(1, min(width, round(height * self.width / self.height)))
-        down = max(1, min(height, round(width * self.height / self.width)))
-        left, top = (width - across) // 2, (height - down) // 2
-        window = image.crop((left, top, left + across, top + down))
+        window = image.crop(self.window(width, height))
         image = window.resize((self.width, self.height), images.FILTERS[self.filter])
         if self.crop == "center-wide":
             black = {"L": 0, "RGB": (0, 0, 0), "RGBA": (0, 0, 0, 255)}[image.mode]
@@ -60,12 +57,21 @@ class Fit:
             image = square
         return image
 
-    def _convert(self, image: Image.Image, where: str) -> Image.Image:
-        mode = images.MODES[self.channels]
-        if image.mode == mode:
-            return image
-        if mode != "RGBA" and image.has_transparency_data:
-            # What is hidden under transparency is arbitrary: show the image on white.
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert(mode)
+    def window(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The middle of an image, of the target's shape: left, top, right, bottom."""
+        across = max(1, min(width, round(height * self.width / self.height)))
+        down = max(1, min(height, round(width * self.height / self.width)))
+        left, top = (width - across) // 2, (height - down) // 2
+        return left, top, left + across, top + down
+
+
+def converted(image: Image.Image, channels: int) -> Image.Image:
+    """An image of so many channels."""
+    mode = images.MODES[channels]
+    if image.mode == mode:
+        return image
+    if mode != "RGBA" and image.has_transparency_data:
+        # What is hidden under transparency is arbitrary: show the image on white.
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)

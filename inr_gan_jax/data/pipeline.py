@@ -15,13 +15,14 @@ import grain
 import numpy as np
 from absl import flags
 
+from inr_gan_jax.data.patches import Patches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.data.workers import end_with_parent
 from inr_gan_jax.errors import UserError
 
 _SHARED = "/dev/shm"
 _AHEAD = 2  # batches that each worker process has ready
-_SHUFFLE, _MIRROR = 0, 1  # Purposes of randomness: changing a number changes every run.
+_SHUFFLE, _MIRROR, _PATCH = 0, 1, 2  # Purposes of randomness: changing a number changes every run.
 
 
 class Batches:
@@ -107,7 +108,9 @@ def batches(
       max_skipped: how many images of the data set may turn out to be unreadable.
 
     Yields:
-      {"image": uint8 [b, H, W, C], "label": int32 [b]}. `close()` ends the threads and processes.
+      {"image": uint8 [b, H, W, C], "label": int32 [b]}, of Patches also "window" int32 [b, 3]:
+      pixels of the whole picture's longer side, the patch's top row and left column. `close()` ends
+      the threads and processes.
 
     Raises:
       UserError: sizes that do not divide; while reading, one image too many that cannot be read.
@@ -175,7 +178,7 @@ class _Tolerant:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, int, int]:
         for skipped in range(self._max_skipped + 1):
             try:
-                image, label = self._source[(index + skipped) % len(self)]
+                image, label = self._source.raw((index + skipped) % len(self))
                 return image, label, index, skipped
             except UserError as error:
                 fault = str(error)
@@ -197,7 +200,11 @@ def _images(
         .shuffle(seed=_seed(seed, _SHUFFLE, order))
         .repeat()
     )
-    return images.random_map(_mirror, seed=_seed(seed, _MIRROR, order)) if mirror else images
+    if isinstance(source, Patches):
+        images = images.random_map(source.patch, seed=_seed(seed, _PATCH, order))
+    if not mirror:
+        return images
+    return images.random_map(_Mirror(source), seed=_seed(seed, _MIRROR, order))
 
 
 def _seed(seed: int, purpose: int, order: int) -> int:
@@ -206,19 +213,29 @@ def _seed(seed: int, purpose: int, order: int) -> int:
     return int(np.random.SeedSequence([seed, purpose, *[order] * (order > 0)]).generate_state(1)[0])
 
 
-def _mirror(item: tuple, random: np.random.Generator) -> tuple:
+class _Mirror:
+    """Flips an image left to right with probability 1/2."""
+
+    def __init__(self, source: Source):
+        self._mirrored = source.mirrored if isinstance(source, Patches) else _flipped
+
+    def __call__(self, item: tuple, random: np.random.Generator) -> tuple:
+        return self._mirrored(item) if random.random() < 0.5 else item
+
+
+def _flipped(item: tuple) -> tuple:
     image, *rest = item
-    return (image[:, ::-1] if random.random() < 0.5 else image), *rest
+    return image[:, ::-1], *rest
 
 
-def _named_fields(item: tuple[np.ndarray, int, int, int]) -> dict[str, np.ndarray]:
-    image, label, asked, skipped = item
+def _named_fields(item: tuple) -> dict[str, np.ndarray]:
+    image, label, asked, skipped, *window = item
     return {
         "image": image,
         "label": np.int32(label),
         "asked": np.int64(asked),
         "skipped": np.int64(skipped),
-    }
+    } | ({"window": window[0]} if window else {})
 
 
 def _own_memory(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

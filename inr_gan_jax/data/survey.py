@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -74,7 +74,7 @@ class Survey:
         self.skipped = len(store) - len(wanted)
         self.bad = Bad(len(wanted), max_bad)
         good, self.found = [], []
-        for index, result in zip(wanted, _look(store, wanted, progress), strict=True):
+        for index, result in zip(wanted, look(store, wanted, progress), strict=True):
             if isinstance(result, UserError):
                 self.bad.reasons.append(str(result))
             else:
@@ -164,10 +164,10 @@ def draw(classes: list[int] | None, total: int, most: int | None, seed: int) -> 
 _NAMES = {1: "grey (L)", 3: "RGB", 4: "RGBA"}
 
 
-def _look(store: FileStore, wanted: list[int], progress: bool) -> Iterator:
+def look(store: FileStore, wanted: Sequence[int], progress: bool) -> Iterator:
     """Per file what its header says, or the UserError that says why it is none."""
 
-    def look(index: int) -> anything.Found | UserError:
+    def one(index: int) -> anything.Found | UserError:
         try:
             return store.look(index)
         except UserError as error:
@@ -179,7 +179,7 @@ def _look(store: FileStore, wanted: list[int], progress: bool) -> Iterator:
             total=len(wanted), desc=f"looking at {store.name}", delay=2, disable=not progress
         )
         with bar:
-            for result in pool.map(look, wanted, chunksize=64):
+            for result in pool.map(one, wanted, chunksize=64):
                 bar.update()
                 yield result
     finally:

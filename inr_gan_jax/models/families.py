@@ -25,7 +25,9 @@ class GeneratorConfig:
     above use `embedding_fine` and have `extra_layers` more layers. Resolutions count along the
     longer side. `paper_blocks` (family `paper`): resolution, width, features, layers, RGB or not.
     `channels_at`, `extra_at`: rows of (resolution, channels) or (resolution, extra layers) that are
-    other than `channel_base`, `channel_max` and `extra_layers` say.
+    other than `channel_base`, `channel_max` and `extra_layers` say. `aspect` ("3:2", width first):
+    the longer side is the larger of `width` and `height`, the other follows, in quarters of it;
+    "auto": that of the pictures (see data.patches), "": as `width` and `height` say.
     """
 
     family: str = "inr_gan"
@@ -50,6 +52,7 @@ class GeneratorConfig:
     paper_blocks: tuple = ()
     channels_at: tuple = ()
     extra_at: tuple = ()
+    aspect: str = ""
 
     def channels_of(self, nominal: int) -> int:
         """Channels of the block that is named after a resolution."""
@@ -86,11 +89,10 @@ def inr_gan_bil(**overrides) -> GeneratorConfig:
 
 def inr_gan_any(**overrides) -> GeneratorConfig:
     """INR-GAN as one continuous function, sharp at any size (ours; see models.nodes)."""
-    fine = replace(FINE, table=0, finest=1024)
     defaults = {
         "family": "inr_gan_any",
         "upsampling": "continuous",
-        "embedding_fine": fine,
+        "embedding_fine": replace(FINE, table=0),
     }
     return inr_gan(**{**defaults, **overrides})
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from inr_gan_jax.models import inr
+from inr_gan_jax.models import inr, practice
 from inr_gan_jax.models.families import GeneratorConfig, check, inr_spec
 from inr_gan_jax.models.hypernet import FlatHypernet, Hypernet, num_styles
 from inr_gan_jax.models.mapping import Mapping, ResidualMapping
@@ -84,8 +84,8 @@ class Generator(nnx.Module):
     ) -> list[jax.Array]:
         """Styles -> the sums of RGB after each level, `[B, h, w, C]`; the last is the image.
 
-        `jitter_keys` `[B]` move coordinates within their cells (see inr.levels_one). ValueError
-        for StyleGAN2, which has no function.
+        `jitter_keys` `[B]` move coordinates within their cells (see models.practice).
+        ValueError for StyleGAN2, which has no function.
         """
         if remat:
 
@@ -94,4 +94,26 @@ class Generator(nnx.Module):
                 return [x[0] for x in self.levels(ws, dtype=dtype, jitter_keys=keys)]
 
             return jax.lax.map(jax.checkpoint(one), (ws_blw, jitter_keys))
-        return inr.levels(self.inr_params(ws_blw), dtype, jitter_keys)
+        return practice.levels(self.inr_params(ws_blw), dtype, jitter_keys)
+
+    def patches(
+        self,
+        ws_blw: jax.Array,
+        windows: jax.Array,
+        *,
+        dtype=jnp.float32,
+        remat: bool = False,
+        coarser: int = 1,
+    ) -> jax.Array:
+        """Styles and windows int32 `[B, 3]` -> patches of the native size `[B, H, W, C]`.
+
+        Of networks with nodes: see nodes.in_window, also for `coarser`.
+        """
+        if remat:
+
+            def one(inputs):
+                ws, window = jax.tree.map(lambda x: x[None], inputs)
+                return self.patches(ws, window, dtype=dtype, coarser=coarser)[0]
+
+            return jax.lax.map(jax.checkpoint(one), (ws_blw, windows))
+        return practice.patches(self.inr_params(ws_blw), windows, dtype, coarser=coarser)

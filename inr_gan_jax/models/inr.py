@@ -139,10 +139,11 @@ def final_rgb(params: InrParams, outputs: list[BlockOutput]) -> jax.Array:
 
 def grid_blocks(params: InrParams, dtype=jnp.float32) -> list[BlockOutput]:
     """Every block of one image on the training grid; features `[C, h * w]` row by row."""
-    return evaluate(params, _on_grid(params.spec), dtype)
+    return evaluate(params, on_grid(params.spec), dtype)
 
 
-def _on_grid(spec: InrSpec, strip: tuple = (0, 1)) -> Callable[[Block], Place]:
+def on_grid(spec: InrSpec, strip: tuple = (0, 1)) -> Callable[[Block], Place]:
+    """Where each block is evaluated on the training grid, or on a `strip` of its rows."""
     if spec.has_nodes:
         return nodes.on_grid(spec)
 
@@ -199,29 +200,6 @@ def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:
     return image_cn.reshape(-1, *spec.size).transpose(1, 2, 0)
 
 
-def levels_one(
-    params: InrParams, dtype=jnp.float32, jitter_key: jax.Array | None = None
-) -> list[jax.Array]:
-    """RGB of one image after each level of `spec.rgb_levels` and after the last: `[h, w, C]`.
-
-    With `jitter_key` each level's coordinates are moved within their cells, all by as much.
-    """
-    spec, place_of = params.spec, _on_grid(params.spec)
-
-    def moved(block):
-        key = jax.random.fold_in(jitter_key, spec.levels.index(block.size))
-        return places.jittered(_on_grid(spec)(block), block.size, spec.frame, key)
-
-    if jitter_key is not None:
-        place_of = nodes.on_grid(spec, jitter_key) if spec.has_nodes else moved
-    outputs = evaluate(params, place_of, dtype)
-    last = {block.size: out for block, out in zip(spec.blocks, outputs, strict=True)}
-    return [
-        final_rgb(params, [last[size]]).reshape(-1, *size).transpose(1, 2, 0)
-        for size in (*spec.rgb_levels, spec.size)
-    ]
-
-
 def _in_strips(params: InrParams, whole: int, strips: int, dtype) -> jax.Array:
     """RGB `[C, H * W]`: the first `whole` blocks as whole levels, the others strip by strip."""
     spec, made, below = params.spec, weights(params), None
@@ -230,7 +208,7 @@ def _in_strips(params: InrParams, whole: int, strips: int, dtype) -> jax.Array:
         for blocks in (spec.blocks[:whole], spec.blocks[whole:])
     )
     if whole:
-        last = evaluate(first, _on_grid(spec), dtype, made=made)[-1]
+        last = evaluate(first, on_grid(spec), dtype, made=made)[-1]
         below = BlockOutput(last.features, None, last.rgb, {})
 
     def strip(number):
@@ -238,7 +216,7 @@ def _in_strips(params: InrParams, whole: int, strips: int, dtype) -> jax.Array:
             n = x.shape[-1] // strips
             return jax.lax.dynamic_slice_in_dim(x, number * n, n, -1)
 
-        place_of, after = _on_grid(spec, (number, strips)), jax.tree.map(cut, below)
+        place_of, after = on_grid(spec, (number, strips)), jax.tree.map(cut, below)
         return final_rgb(rest, evaluate(rest, place_of, dtype, made=made, after=after))
 
     image_tcn = jax.lax.map(strip, jnp.arange(strips))
@@ -307,12 +285,6 @@ def points_one(
 def grid(params: InrParams, dtype=jnp.float32) -> jax.Array:
     """Images on their training grid: `[B, H, W, C]` (see grid_one)."""
     return jax.vmap(lambda one: grid_one(one, dtype), in_axes=(params.axes,))(params)
-
-
-def levels(params: InrParams, dtype, jitter_keys: jax.Array | None) -> list[jax.Array]:
-    """RGB `[B, h, w, C]` after each level (see levels_one); `jitter_keys` `[B]`, or None."""
-    axes = (params.axes, None if jitter_keys is None else 0)
-    return jax.vmap(lambda one, key: levels_one(one, dtype, key), in_axes=axes)(params, jitter_keys)
 
 
 def grid_by_few(params: InrParams, dtype=jnp.float32) -> jax.Array:

@@ -125,6 +125,23 @@ def place_of(
     return of
 
 
+def in_window(spec: InrSpec, window: jax.Array, coarser: int = 1) -> Callable[[Block], Place]:
+    """The middles of a patch's pixels: as many as the native size has, of a larger image.
+
+    `window` int32 `[3]`: pixels of the image's longer side, and the patch's top row and left column
+    among them. `coarser`: so many pixels a side are one; they divide the native size.
+    """
+    h, w = spec.size
+    long, top, left = window.astype(float)
+    pixel = jnp.asarray([2 * max(h, w) / w, 2 * max(h, w) / h]) / long  # of the frame -1 to 1
+
+    def middles(first, n, side):
+        return (first + coarser * (jnp.arange(n // coarser) + 0.5)) * side - 1
+
+    x, y = middles(left, w, pixel[0]), middles(top, h, pixel[1])
+    return place_of(spec, lambda below: beside(x, y, below, pixel * coarser))
+
+
 def on_grid(spec: InrSpec, jitter_key: jax.Array | None = None) -> Callable[[Block], Place]:
     """The middles of the native size's pixels; with a key moved within them, all by as much."""
     (x, y), pixel = centres(spec.size), (2 / spec.size[1], 2 / spec.size[0])

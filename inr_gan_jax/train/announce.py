@@ -8,6 +8,7 @@ import sys
 from etils import epath
 
 from inr_gan_jax.config import Config
+from inr_gan_jax.data.patches import Patches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.runtime import devices
@@ -28,6 +29,9 @@ def announce(monitor: Monitor, trainer: Trainer, source: Source, workdir: epath.
     )
     classes = f", {model.num_classes} classes" if model.num_classes else ""
     monitor.say(f"data: {source.name}, {len(source):,} images{classes}")
+    if isinstance(source, Patches):
+        aspect = f" (aspect {model.aspect})" if model.aspect else ""
+        monitor.say("; ".join(source.told) + aspect)
     for line in trainer.steps.recipe.remarks():
         monitor.say(line)
     if trainer.steps.recipe.powers:

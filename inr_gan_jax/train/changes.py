@@ -9,7 +9,7 @@ from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
 
 _FIXED = ("config.seed", "config.model.", "config.discriminator.", "config.data.labels",
-          "config.train.power_ema")  # fmt: skip
+          "config.train.power_ema", "config.train.d_levels")  # fmt: skip
 # Adam keeps nothing of what these leave out: they may change, but not from or to 0.
 _STORED = ("config.train.beta1", "config.train.shared_lr")
 # The order of the images starts anew where one of these changes.

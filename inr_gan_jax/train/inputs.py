@@ -46,8 +46,11 @@ class Inputs:
         draw = jax.vmap(lambda key: jax.random.normal(key, shape))
         return draw(self.image_keys(key, size))
 
-    def latents(self, state: TrainState, phase: Phase, size: int) -> dict:
-        """Inputs of the generator for one phase: this device's part of `size` images."""
+    def latents(self, state: TrainState, phase: Phase, size: int, batch: dict) -> dict:
+        """Inputs of the generator for one phase: this device's part of `size` images.
+
+        Patches have the windows of the batch's real images.
+        """
         config = self.networks.generator_config
         z_key, class_key, mix_key, noise_key = jax.random.split(self.key(state, phase), 4)
         z = self.normal(z_key, size, (config.z_dim,))
@@ -60,6 +63,7 @@ class Inputs:
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
         if config.has_noise:
             inputs["noise_keys"] = self.image_keys(noise_key, size)
+        inputs["windows"] = batch["window"][: len(z)] if self.recipe.patches else None
         if self.recipe.jitter:
             inputs["jitter_keys"] = self.image_keys(self.key(state, phase, JITTER), size)
         if self.recipe.mixing_prob > 0:
@@ -85,7 +89,7 @@ class Inputs:
 
         Where the loss compares them in pairs, both of a pair have one class and one augmentation.
         """
-        inputs = self.latents(state, phase, self.recipe.batch_size)
+        inputs = self.latents(state, phase, self.recipe.batch_size, batch)
         inputs |= self.real(state, phase, batch)
         if self.recipe.loss == "relativistic":
             inputs |= {"classes": inputs["real_classes"], "real_keys": inputs["fake_keys"]}

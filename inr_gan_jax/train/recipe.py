@@ -54,6 +54,8 @@ class Recipe:
     kernels: str = "xla"
     align_weight: float = 0.0
     jitter: bool = False
+    patches: bool = False
+    consistency: float = 0.0
     freeze_d: int = 0
     remat: bool = False
     pipeline: str = ""
@@ -127,6 +129,8 @@ def recipe_of(
         kernels=kernels,
         align_weight=train.align_weight,
         jitter=train.jitter,
+        patches=bool(config.patches.largest),
+        consistency=config.patches.consistency,
         freeze_d=train.freeze_d,
         remat=train.remat,
         pipeline="" if augment.mode == "none" else augment.pipeline,

@@ -86,11 +86,11 @@ class Steps:
 
     def g_main(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         """Mean softplus(-D(G(z))), with style mixing; of pairs, D(x) is taken off."""
-        relativistic = self.recipe.loss == "relativistic"
+        r, relativistic = self.recipe, self.recipe.loss == "relativistic"
         if relativistic:  # the batch is new to D, which learns from it after this
             inputs = self.inputs.pairs(state, Phase.G_MAIN, batch)
         else:
-            inputs = self.inputs.latents(state, Phase.G_MAIN, self.recipe.batch_size)
+            inputs = self.inputs.latents(state, Phase.G_MAIN, self.recipe.batch_size, batch)
         g, d = self._networks(state, "g", "d")
 
         def loss(g, inputs):
@@ -100,11 +100,14 @@ class Steps:
             if relativistic:
                 real = {"real": to_floats(inputs["real"])}
                 logits -= self.judge.logits(d, real, inputs, state.ada_p)
-            aux["loss/g"] = losses.generator_loss(logits)
-            if not self.recipe.align_weight:
-                return aux["loss/g"], aux
-            aux["align"] = losses.alignment(images)
-            return aux["loss/g"] + self.recipe.align_weight * aux["align"], aux
+            value = aux["loss/g"] = losses.generator_loss(logits)
+            if r.align_weight:
+                aux["align"] = losses.alignment(images)
+                value = value + r.align_weight * aux["align"]
+            if r.consistency:
+                aux["consistency"] = self._inconsistency(g, state, inputs, images[-1])
+                value = value + r.consistency * aux["consistency"]
+            return value, aux
 
         _, aux, grads = gradients(loss, g, inputs)
         state, bad = self._update_g(state, grads, aux.pop("w"))
@@ -114,7 +117,7 @@ class Steps:
         """Path-length regularisation on half a batch (Karras et al. 2020, section 3.2)."""
         r, config = self.recipe, self.networks.generator_config
         size = r.batch_size // 2
-        inputs = self.inputs.latents(state, Phase.G_PATH, size)
+        inputs = self.inputs.latents(state, Phase.G_PATH, size, batch)
         shape = (config.height, config.width, config.channels)
         noise = self.inputs.normal(self.inputs.key(state, Phase.G_PATH, NOISE), size, shape)
         noise = noise / (config.height * config.width) ** 0.5
@@ -267,9 +270,20 @@ class Steps:
 
     def _images(self, generator, ws: jax.Array, inputs: dict, grid: Callable) -> jax.Array:
         keys, remat = inputs["noise_keys"], self.recipe.remat
+        if inputs["windows"] is not None:
+            return generator.patches(ws, inputs["windows"], dtype=self.dtype, remat=remat)
         return generator.image(
             ws, dtype=self.dtype, noise_keys=keys, remat=remat, training=True, grid=grid
         )
+
+    def _inconsistency(self, g: dict, state: TrainState, inputs: dict, patch) -> jax.Array:
+        """How far a patch, made smaller, is from the same window at half its size."""
+        generator = self.networks.generator(g, state.g_buffers)
+        ws, _ = self._styles(generator, inputs)
+        half = generator.patches(
+            ws, inputs["windows"], dtype=self.dtype, remat=self.recipe.remat, coarser=2
+        )
+        return losses.alignment([half, patch])
 
     def _reduced(self, grads: dict, specs: dict) -> tuple[dict, jax.Array]:
         """This device's part of the mean gradients, finite, and how many values were not."""

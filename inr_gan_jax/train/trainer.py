@@ -128,6 +128,8 @@ class Trainer:
             "image": ((size, model.height, model.width, model.channels), jnp.uint8),
             "label": ((size,), jnp.int32),
         }
+        if self._recipe.patches:
+            shapes["window"] = ((size, 3), jnp.int32)
         sharding = over_batch(self.mesh)
         return {k: jax.ShapeDtypeStruct(*v, sharding=sharding) for k, v in shapes.items()}
 

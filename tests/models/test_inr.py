@@ -74,7 +74,7 @@ def test_published_networks_are_cut_where_their_features_are_large():
         if name != "stylegan2"
     }
     all_levels = dict.fromkeys(("cips", "cips_skip", "cips_res", "paper"), (0, 64))
-    assert found == {"inr_gan": (5, 16), "inr_gan_bil": (7, 1)} | all_levels
+    assert found == {"inr_gan": (5, 16), "inr_gan_bil": (7, 1), "inr_gan_any": (7, 1)} | all_levels
 
 
 @pytest.mark.parametrize("name", INDEPENDENT)

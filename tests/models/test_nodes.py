@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.models import inr
+from inr_gan_jax.models import inr, practice
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.models.parameters import weights
@@ -276,7 +276,7 @@ def test_what_it_cannot_be():
 
 def test_jitter_moves_the_last_level_within_its_pixels():
     params = image().params
-    moved = [inr.levels_one(params, jitter_key=jax.random.key(i))[-1] for i in range(3)]
+    moved = [practice.levels_one(params, jitter_key=jax.random.key(i))[-1] for i in range(3)]
     for one in moved:
         assert np.abs(one - inr.grid_one(params)).mean() > 1e-4
     assert dataclasses.replace(params.spec).rgb_levels == ()

@@ -68,7 +68,7 @@ def test_sizes_are_what_they_are_said_to_be(params, tmp_path):
         assert each == sum(leaf[0].nbytes for leaf in jax.tree.leaves(params.image))
     assert abs(sizes[3] - sizes[2] - each) < 100 and abs(sizes[2] - sizes[1] - each) < 100
     with safetensors.safe_open(path, "np") as file:
-        assert json.loads(file.metadata()[KEY])["version"] == 1
+        assert json.loads(file.metadata()[KEY])["version"] == 2
         for name in file.keys():  # noqa: SIM118
             assert name.startswith("shared/") or file.get_slice(name).get_shape()[0] == 3
 
@@ -101,7 +101,7 @@ def edited(path, change) -> None:
 
 
 CHANGES = {
-    "version 2 of the .inr format; this inr_gan_jax reads 1": lambda h, t: h.update(version=2),
+    "version 3 of the .inr format; this inr_gan_jax reads 1, 2": lambda h, t: h.update(version=3),
     "damaged: its network cannot be read": lambda h, t: h["spec"].pop("blocks"),
     "its network cannot be read (": lambda h, t: h["spec"].update(depth=3),
     "damaged: its arrays do not fit its network": lambda h, t: t.pop(next(iter(t))),

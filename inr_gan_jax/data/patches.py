@@ -1,0 +1,185 @@
+"""Pictures of any sizes, as patches: windows of the model's own size, of the picture at some size.
+
+A size is drawn for each image between the model's and the picture's own, or the largest that is
+wanted, and a window of that many pixels; the picture is resampled to it, antialiased, from its own
+pixels ("Any-resolution training", Chai et al. 2022). All of it is a function of (seed, k).
+"""
+
+import logging
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from PIL import Image
+
+from inr_gan_jax.data import anything, images
+from inr_gan_jax.data.fit import Fit, converted
+from inr_gan_jax.data.labels import require_few
+from inr_gan_jax.data.sources import Source, open_store
+from inr_gan_jax.data.stores import FileStore, Store
+from inr_gan_jax.data.survey import look
+from inr_gan_jax.errors import UserError
+
+UNIT = 4  # sizes are multiples of it, so that both sides are whole at every aspect of quarters
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How sizes are drawn: `largest` longer side in pixels, `whole` the part that is not cut.
+
+    `scales`: uniform, or log, which is so of their logarithm.
+    """
+
+    largest: int
+    whole: float
+    scales: str
+
+    def draw(self, random: np.random.Generator, smallest: int, own: int) -> int:
+        """A longer side, a multiple of UNIT; of a picture whose own is `own`, never more."""
+        most = min(own, self.largest) // UNIT * UNIT
+        if random.random() < self.whole or most <= smallest:
+            return smallest
+        if self.scales == "log":
+            size = smallest * (most / smallest) ** random.random()
+            return int(size) // UNIT * UNIT
+        return UNIT * int(random.integers(smallest // UNIT, most // UNIT + 1))
+
+
+class Patches(Source):
+    """A source of pictures of any sizes; an index gives one whole, at the model's size."""
+
+    def __init__(self, store: Store, sizes: Sizes, told: list[str], **options):
+        super().__init__(store, **options)
+        self.sizes, self.told = sizes, told
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        picture, label = self.raw(index)
+        whole = picture.resize((self.width, self.height), Image.Resampling.LANCZOS)
+        return images.to_pixels(whole, self.channels, ""), label
+
+    def raw(self, index: int) -> tuple[Image.Image, int]:
+        """The picture at its own size, cut from its middle to the model's shape."""
+        index = range(len(self))[index]
+        where = self._store.where(index)
+        picture = anything.decode(self._store.read(index), where)
+        cut = Fit(self.height, self.width, crop="center").window(*picture.size)
+        picture = converted(picture, self.channels).crop(cut)
+        return picture, 0 if self._labels is None else int(self._labels[index])
+
+    def patch(self, item: tuple, random: np.random.Generator) -> tuple:
+        """(picture, ...) -> (uint8 patch, ..., window): pixels of the longer side, top, left."""
+        picture, *rest = item
+        long = max(self.height, self.width)
+        size = self.sizes.draw(random, long, max(picture.size))
+        height, width = self.height * size // long, self.width * size // long
+        top = int(random.integers(height - self.height + 1))
+        left = int(random.integers(width - self.width + 1))
+        window = np.asarray([size, top, left], np.int32)
+        return self._cut(picture, size, top, left), *rest, window
+
+    def _cut(self, picture: Image.Image, size: int, top: int, left: int) -> np.ndarray:
+        long = max(self.height, self.width)
+        x = picture.width / (self.width * size // long)
+        y = picture.height / (self.height * size // long)
+        box = (left * x, top * y, (left + self.width) * x, (top + self.height) * y)
+        cut = picture.resize((self.width, self.height), Image.Resampling.LANCZOS, box=box)
+        return images.to_pixels(cut, self.channels, "")
+
+    def mirrored(self, item: tuple) -> tuple:
+        """A patch of the mirrored picture."""
+        image, *rest, (size, top, left) = item
+        width = self.width * size // max(self.height, self.width)
+        window = np.asarray([size, top, width - self.width - left], np.int32)
+        return image[:, ::-1], *rest, window
+
+
+def aspect_of(source: str, data_dir: str | None, progress: bool) -> tuple[int, int]:
+    """(width, height) of the pictures' median shape, the shorter side in quarters of the longer."""
+    store = _opened(source, data_dir, progress)
+    shapes = [f.size[1] / f.size[0] for f in look(store, range(len(store)), progress)
+              if isinstance(f, anything.Found)]  # fmt: skip
+    if not shapes:
+        raise UserError(f"{source} holds no picture that can be read")
+    return rounded(float(np.median(shapes)))
+
+
+def rounded(shape: float) -> tuple[int, int]:
+    """Width over height -> (width, height) in lowest terms, the shorter a number of quarters."""
+    quarters = min(max(round(4 * min(shape, 1 / shape)), 1), 4)
+    short = Fraction(quarters, 4)
+    pair = short.denominator, short.numerator
+    return pair if shape >= 1 else pair[::-1]
+
+
+def open_patches(
+    source: str,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    labels: bool,
+    sizes: Sizes,
+    data_dir: str | None = None,
+    max_skipped: int = 0,
+    progress: bool = True,
+) -> Patches:
+    """Opens a folder or zip of pictures of any kinds and sizes, and looks at all their headers.
+
+    Those smaller than the model are left out and counted; up to `max_skipped` that cannot be read
+    are named and left out. Raises UserError, one line, for more of them and where nothing remains.
+    """
+    store = _opened(source, data_dir, progress)
+    found = list(look(store, range(len(store)), progress))
+    bad = [error for error in found if isinstance(error, UserError)]
+    if len(bad) > max_skipped:
+        raise UserError(
+            f"{len(bad)} of {len(found)} files of {source} cannot be read ({bad[0]}): move them "
+            f"away, or allow them: --config.data.max_skipped={len(bad)}"
+        )
+    for error in bad:
+        logging.error("%s; left out (config.data.max_skipped)", error)
+    fit, long = Fit(height, width, crop="center"), max(height, width)
+    own = {}
+    for index, one in enumerate(found):
+        if isinstance(one, anything.Found):
+            left, top, right, bottom = fit.window(*reversed(one.size))
+            if (right - left) >= width and (bottom - top) >= height:
+                own[index] = max(right - left, bottom - top)
+    small = len(found) - len(bad) - len(own)
+    if not own:
+        raise UserError(
+            f"all {len(found)} pictures of {source} are smaller than the model's patch of "
+            f"{width}x{height}: give larger ones, or a smaller model"
+        )
+    store = store.only(own)
+    identity, *_ = store.identities(progress)
+    classes = store.labels() if labels else None
+    if labels and classes is None:
+        raise UserError(f"{source} has no labels (a dataset.json), but config.data.labels is set")
+    if classes is not None:
+        require_few(classes[0], source)
+    least, most = min(own.values()), max(own.values())
+    told = [
+        f"patches of {width}x{height} of pictures whose longer side is {least} to {most}, at sizes "
+        f"from {long} to {min(most, sizes.largest)}"
+    ]
+    if small or bad:
+        told.append(f"left out: {small} smaller than a patch, {len(bad)} that cannot be read")
+    return Patches(
+        store,
+        sizes,
+        told,
+        height=height,
+        width=width,
+        channels=channels,
+        labels=classes,
+        identity=identity,
+        class_names=() if classes is None else store.class_names(),
+    )
+
+
+def _opened(source: str, data_dir: str | None, progress: bool) -> FileStore:
+    store = open_store(source, data_dir, progress, every=True)
+    if not isinstance(store, FileStore):
+        raise UserError(f"{source} has images of one size: patches are of a folder or zip")
+    return store
