@@ -1,6 +1,6 @@
 """Pictures of any sizes on a laptop: patches of 32 pixels, of pictures up to 128.
 
-Command:   python -m inr_gan_jax.main --config=configs/any_scale_small.py --config.data.source=photos
+Command:   python -m inr_gan_jax.main --config=configs/any_scale_small.py --config.data.source=DIR
 Data:      a folder or zip of pictures, as they are; those of less than 32 pixels are left out.
 Hardware:  2 CPU cores.
 Published: no score; the method is ours (docs/recipes.md).

@@ -171,14 +171,15 @@ class _Tolerant:
 
     def __init__(self, source: Source, max_skipped: int):
         self._source, self._max_skipped = source, max_skipped
+        self._read = source.raw if isinstance(source, Patches) else source.__getitem__
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int, int, int]:
+    def __getitem__(self, index: int) -> tuple:
         for skipped in range(self._max_skipped + 1):
             try:
-                image, label = self._source.raw((index + skipped) % len(self))
+                image, label = self._read((index + skipped) % len(self))
                 return image, label, index, skipped
             except UserError as error:
                 fault = str(error)

@@ -68,10 +68,6 @@ class Source:
         label = 0 if self._labels is None else int(self._labels[index])
         return images.to_pixels(image, self.channels, where), label
 
-    def raw(self, index: int) -> tuple:
-        """What the pipeline draws from: (image, label)."""
-        return self[index]
-
     def _hash(self, identity: list) -> str:
         stored = None if self._labels is None else self._labels.tolist()
         whole = json.dumps([identity, self.height, self.width, self.channels, stored])

@@ -178,6 +178,7 @@ def bilinear(x_chw: jax.Array, row: jax.Array, column: jax.Array, reflect=False)
             indices.append(jnp.clip(cell, 0, n - 1))
         return *indices, p - low
 
+    x_chw = jnp.asarray(x_chw)  # NumPy's arrays take no traced indices
     top, bottom, down = neighbours(row, x_chw.shape[1])
     left, right, along = neighbours(column, x_chw.shape[2])
     upper = x_chw[:, top, left] * (1 - along) + x_chw[:, top, right] * along
