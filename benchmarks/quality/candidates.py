@@ -39,6 +39,13 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
     "higher rank": {"model.rank": 8},
     "finer input": {"model.input_resolution": 16},
+    "SAN": {"discriminator.san": True},
+    "Fixup": {"discriminator.fixup": True},
+    "LeCam": {"train.lecam": 0.1},
+    "APA": {"augment.mode": "ada", "augment.pipeline": "apa", "augment.kimg": 50.0},
+    "ADA": {"augment.mode": "ada", "augment.kimg": 50.0},
+    "smaller D": {"discriminator.channel_max": 32},
+    "wider D": {"discriminator.channel_max": 128},
     "augmented": {"augment.mode": "fixed", "augment.p": 0.2},
 }  # fmt: skip
 

@@ -29,3 +29,4 @@ _LETTERS = {
 PIPELINES: dict[str, tuple[str, ...]] = {
     name: sum((GROUPS[letter] for letter in letters), ()) for name, letters in _LETTERS.items()
 }
+PSEUDO = "apa"  # in their place: generated images are shown as real (Jiang et al. 2021)

@@ -2,7 +2,7 @@
 
 import math
 
-from inr_gan_jax.config.augmentations import PIPELINES
+from inr_gan_jax.config.augmentations import PIPELINES, PSEUDO
 from inr_gan_jax.config.metric_names import parse_names
 from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.models import families
@@ -53,7 +53,7 @@ def check(config) -> None:
     for name in ("kimg", *counts, "g_lr", "d_lr", "ema_kimg", "eps"):
         if not getattr(train, name) > 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must be above 0")
-    rates = ("path_weight", "shared_lr", "table_lr", "ema_rampup", "align_weight")
+    rates = ("path_weight", "shared_lr", "table_lr", "ema_rampup", "align_weight", "lecam")
     for name in ("g_interval", "r1_interval", *rates):
         if getattr(train, name) < 0:
             raise UserError(f"config.train.{name} = {getattr(train, name)} must not be negative")
@@ -156,7 +156,7 @@ def _check_schedule(config) -> None:
 def _check_augment(config) -> None:
     augment = config.augment
     _check_choice("config.augment.mode", augment.mode, ("none", "fixed", "ada"))
-    _check_choice("config.augment.pipeline", augment.pipeline, PIPELINES)
+    _check_choice("config.augment.pipeline", augment.pipeline, (*PIPELINES, PSEUDO))
     if not 0 <= augment.p <= 1:
         raise UserError(f"config.augment.p = {augment.p} must be in [0, 1]")
     if augment.p and augment.mode == "none":

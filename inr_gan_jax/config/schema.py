@@ -41,7 +41,8 @@ class TrainConfig:
     quarter of a batch.
     `d_levels`: D sees, beside the image, what the generator's levels below add up to, and those
     sums are drawn to the image made smaller by `align_weight` times their mean squared difference.
-    `jitter`: training moves each level's coordinates within their cells.
+    `lecam`: weight of a penalty on logits that are far from the other kind's running mean (Tseng et
+    al. 2021). `jitter`: training moves each level's coordinates within their cells.
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
     iterations in a row whose losses are no numbers end the run. `remat`: images pass G and D one by
@@ -70,6 +71,7 @@ class TrainConfig:
     d_levels: bool = False
     align_weight: float = 0.0
     jitter: bool = False
+    lecam: float = 0.0
     path_weight: float = 0.0
     mixing_prob: float = 0.0
     ema_kimg: float = 20.0
@@ -107,7 +109,8 @@ class AugmentConfig:
 
     `mode`: none, fixed (with probability `p`) or ada (p starts there and rises by 1 per `kimg`
     thousand images while D's mean sign on real images is above `target`, else falls; it moves every
-    `interval` iterations). `pipeline`: see config.augmentations.
+    `interval` iterations). `pipeline`: see config.augmentations;
+    `apa`: images are as they are, and with that probability D is shown a generated one as real.
     """
 
     mode: str = "none"

@@ -1,5 +1,6 @@
 """The StyleGAN2 discriminator (Karras et al. 2020), conditioned on labels by projection (2020b)."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -20,7 +21,9 @@ ARCHITECTURES = ("resnet", "skip", "orig")
 class DiscriminatorConfig:
     """Shape of a discriminator; `group` is the minibatch standard deviation's group size.
 
-    `levels`: (height, width) of smaller images that it sees too (Karnewar and Wang 2020).
+    `levels`: (height, width) of smaller images that it sees too (Karnewar and Wang 2020). `fixup`:
+    residual branches begin as nothing and end without an activation (Zhang et al. 2019, as in
+    Huang et al. 2024). `san`: the last layer is a direction and a scale (Takida et al. 2024).
     """
 
     architecture: str = "resnet"
@@ -33,6 +36,8 @@ class DiscriminatorConfig:
     group: int = 4
     mapping_layers: int = 8
     levels: tuple = ()
+    fixup: bool = False
+    san: bool = False
 
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
@@ -43,6 +48,10 @@ class DiscriminatorConfig:
         for field in ("channel_base", "channel_max", "group", "mapping_layers"):
             if getattr(self, field) < 1:
                 raise ValueError(f"discriminator.{field} must be 1 or more")
+        if self.fixup and self.architecture != "resnet":
+            raise ValueError(
+                f"discriminator.fixup needs architecture resnet, not {self.architecture}"
+            )
         if self.channel_base < max(self.height, self.width):
             raise ValueError(
                 f"discriminator.channel_base = {self.channel_base} leaves no channels at "
@@ -79,6 +88,11 @@ class DiscriminatorBlock(nnx.Module):
         self.conv1 = Conv(inputs, outputs, 3, rngs=rngs)
         if config.architecture == "resnet":
             self.skip = Conv(inputs, outputs, 1, rngs=rngs, bias=False)
+        self.fixup = config.fixup
+        if self.fixup:  # L branches of two layers: L^(-1/2), and 0
+            branches = math.log2(max(config.height, config.width) / 4)
+            self.conv0.weight[...] *= branches**-0.5
+            self.conv1.weight[...] *= 0
 
     def __call__(self, x, rgb, level=None, folded=False):
         if folded and self._folds:
@@ -90,10 +104,15 @@ class DiscriminatorBlock(nnx.Module):
         if hasattr(self, "from_level"):
             x = (x + lrelu(self.from_level(level))) * jnp.asarray(0.5**0.5, x.dtype)
         y = lrelu(self.conv0(x))
-        y = lrelu(self.conv1(resample.blur(y, 2), stride=2, padding=0))
-        if self.architecture == "resnet":
-            y = (y + self.skip(resample.downsample(x))) * jnp.asarray(0.5**0.5, x.dtype)
-        return y, rgb
+        y = self.conv1(resample.blur(y, 2), stride=2, padding=0)
+        if self.architecture != "resnet":
+            return lrelu(y), rgb
+        return self._joined(y, self.skip(resample.downsample(x))), rgb
+
+    def _joined(self, y, around):
+        if self.fixup:
+            return y + around
+        return (lrelu(y) + around) * jnp.asarray(0.5**0.5, y.dtype)
 
     @property
     def _folds(self) -> bool:
@@ -114,9 +133,8 @@ class DiscriminatorBlock(nnx.Module):
         y = conv2d(x, folding.same(self.conv0.scaled), padding=1)
         y = lrelu(add_bias(y, jnp.tile(self.conv0.bias[...], 4)))
         y = conv2d(y, folding.halving(self.conv1.scaled), padding=1)
-        y = lrelu(add_bias(y, self.conv1.bias[...]))
-        around = conv2d(x, folding.halving(self.skip.scaled), padding=1)
-        return (y + around) * jnp.asarray(0.5**0.5, y.dtype)
+        y = add_bias(y, self.conv1.bias[...])
+        return self._joined(y, conv2d(x, folding.halving(self.skip.scaled), padding=1))
 
 
 def layer_paths(config: DiscriminatorConfig) -> list[tuple[str, ...]]:
@@ -158,6 +176,8 @@ class Discriminator(nnx.Module):
         self.conv = Conv(last + 1, last, 3, rngs=rngs)
         self.dense = Dense(last * size[0] * size[1], last, rngs=rngs)
         self.out = Dense(last, last if config.num_classes else 1, rngs=rngs)
+        if config.san:
+            self.scale = nnx.Param(jnp.ones(()))
         if config.num_classes:
             self.mapping = Mapping(0, config.num_classes, last, config.mapping_layers, rngs=rngs)
 
@@ -179,9 +199,11 @@ class Discriminator(nnx.Module):
         remat: bool = False,
         folded: bool = False,
         largest_group: int | None = None,
-    ) -> jax.Array:
+        along: bool = False,
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Logits; with `remat` of one image at a time, whose insides gradients compute again.
 
+        `along` (with `san`): also how far features, held, lie along the last layer's direction.
         `folded`: blocks of few channels on folded grids, for TPUs; the same but for rounding.
         `levels`: the images of `config.levels`, coarse to fine, `[B, h, w, C]` each.
         `largest_group`: of images that minibatch_std compares, where not the whole batch may be.
@@ -202,8 +224,26 @@ class Discriminator(nnx.Module):
         x = minibatch_std(x.astype(at_least_float32(dtype)), group)
         x = lrelu(self.conv(x))
         x = lrelu(self.dense(x.transpose(0, 3, 1, 2).reshape(len(x), -1)))  # in C, H, W order
+        if self.config.san:
+            logits, distance = self._by_direction(x, classes_bc)
+            return (logits, distance) if along else logits
         x = self.out(x)
         if not self.config.num_classes:
             return x[:, 0]
         label = self.mapping(None, classes_bc)
         return jnp.sum(x * label, axis=-1) / x.shape[-1] ** 0.5
+
+    def _by_direction(self, x, classes_bc):
+        """(logits, of which the direction learns nothing; features along it, which learn nothing).
+
+        Takida et al. 2024, section 5: features learn D's loss, the direction the difference of
+        means of real and generated ones.
+        """
+        bias = 0.0
+        if self.config.num_classes:
+            x, direction = self.out(x), self.mapping(None, classes_bc)
+        else:
+            direction, bias = self.out.weight[...], self.out.bias[...][0]
+        direction = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
+        logits = self.scale[...] * jnp.sum(x * jax.lax.stop_gradient(direction), axis=-1) + bias
+        return logits, jnp.sum(jax.lax.stop_gradient(x) * direction, axis=-1)

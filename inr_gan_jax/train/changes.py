@@ -11,7 +11,7 @@ from inr_gan_jax.errors import UserError
 _FIXED = ("config.seed", "config.model.", "config.discriminator.", "config.data.labels",
           "config.train.power_ema", "config.train.d_levels")  # fmt: skip
 # Adam keeps nothing of what these leave out: they may change, but not from or to 0.
-_STORED = ("config.train.beta1", "config.train.shared_lr")
+_STORED = ("config.train.beta1", "config.train.shared_lr", "config.train.lecam")
 # The order of the images starts anew where one of these changes.
 _ORDER = ("config.data.content", "config.data.mirror", "config.train.batch_size")
 _AUGMENT = ("config.augment.mode", "config.augment.p")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
+from inr_gan_jax.config.augmentations import PSEUDO
 from inr_gan_jax.models.discriminator import layer_paths
 from inr_gan_jax.models.networks import Networks
 from inr_gan_jax.models.products import at_least_float32
@@ -30,11 +31,11 @@ class Judge:
         self.folded = folded
         self.frozen = layer_paths(networks.discriminator_config)[: recipe.freeze_d]
 
-    def logits(self, d: dict, images: dict, inputs: dict, p, dtype=None) -> jax.Array:
+    def logits(self, d: dict, images: dict, inputs: dict, p, dtype=None, *, along=False):
         """Logits of `fake` or `real` images in [-1, 1], or of both, augmented with probability p.
 
         Those of both are one batch, of which no group of the minibatch's deviation mixes kinds.
-        `dtype`: other than the recipe's.
+        `dtype`: other than the recipe's. `along`: see Discriminator.
         """
         pipeline, names = self.recipe.pipeline, {"fake": "classes", "real": "real_classes"}
         sizes = self.networks.discriminator_config.levels
@@ -42,7 +43,7 @@ class Judge:
             real = images["real"]
             smaller = [losses.reduced(real, size) for size in sizes]
             images = images | {"real": [*smaller, real]}
-        if pipeline:  # at every size alike
+        if pipeline and pipeline != PSEUDO:  # at every size alike
             images = {
                 k: [augment(x, inputs[f"{k}_keys"], p, pipeline) for x in levels]
                 for k, levels in images.items()
@@ -57,8 +58,21 @@ class Judge:
             dtype=dtype or self.dtype,
             remat=self.recipe.remat,
             folded=self.folded,
+            along=along,
             largest_group=min(len(levels[-1]) for levels in images.values()),
         )
+
+    def pseudo(self, real: jax.Array, fake: list, inputs: dict, p) -> tuple[jax.Array, dict]:
+        """(real images, with probability p generated ones in their place, the inputs of these).
+
+        Jiang et al. 2021, "Deceive D": adaptive pseudo augmentation.
+        """
+        shown = jax.vmap(jax.random.uniform)(inputs["real_keys"]) < p
+        images = jnp.where(shown[:, None, None, None], jax.lax.stop_gradient(fake[-1]), real)
+        if inputs["classes"] is None:
+            return images, inputs
+        classes = jnp.where(shown[:, None], inputs["classes"], inputs["real_classes"])
+        return images, inputs | {"real_classes": classes}
 
     def _frozen(self, path, parameter: jax.Array) -> jax.Array:
         """Layers that are not to learn have no gradient, and with it no Adam step."""

@@ -35,6 +35,19 @@ def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Ar
     return jnp.mean(jax.nn.softplus(fake_logits)) + jnp.mean(jax.nn.softplus(-real_logits))
 
 
+def lecam(real_logits: jax.Array, fake_logits: jax.Array, means: dict) -> jax.Array:
+    """How far logits are from the other kind's running mean (Tseng et al. 2021, equation 5).
+
+    `means`: of `real` and `fake` logits.
+    """
+    above = jnp.square(jax.nn.relu(real_logits - means["fake"]))
+    below = jnp.square(jax.nn.relu(means["real"] - fake_logits))
+    return jnp.mean(above) + jnp.mean(below)
+
+
+LECAM_DECAY = 0.99  # of the running means, by iteration
+
+
 def relativistic_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """Loss of D on pairs: mean softplus(-(D(x) - D(G(z)))) (Jolicoeur-Martineau 2018)."""
     return jnp.mean(jax.nn.softplus(fake_logits - real_logits))

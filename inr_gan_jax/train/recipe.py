@@ -54,6 +54,7 @@ class Recipe:
     kernels: str = "xla"
     align_weight: float = 0.0
     jitter: bool = False
+    lecam: float = 0.0
     patches: bool = False
     consistency: float = 0.0
     freeze_d: int = 0
@@ -129,6 +130,7 @@ def recipe_of(
         kernels=kernels,
         align_weight=train.align_weight,
         jitter=train.jitter,
+        lecam=train.lecam,
         patches=bool(config.patches.largest),
         consistency=config.patches.consistency,
         freeze_d=train.freeze_d,

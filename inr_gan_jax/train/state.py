@@ -24,7 +24,7 @@ class TrainState:
     `[C, w_dim]`, `path_mean` that of path lengths, `ada_p` the augmentation probability,
     `ada_signs` the sum since it last moved of each iteration's mean sign of D on real images;
     `iteration` and `images` are int32 counts. `averages` of `g`, by name, are there if the recipe
-    has any beside `g_ema`.
+    has any beside `g_ema`; `logit_means` are running means of D's, where the recipe uses them.
     """
 
     g: dict
@@ -40,6 +40,7 @@ class TrainState:
     iteration: jax.Array
     images: jax.Array
     averages: dict = dataclasses.field(default_factory=dict)
+    logit_means: dict = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes) -> "TrainState":
         """The same state with other arrays in the named fields."""
@@ -53,6 +54,7 @@ def init_state(
     seed: int,
     ada_p: float = 0.0,
     averages: Iterable[str] = (),
+    logit_means: bool = False,
 ) -> TrainState:
     """A fresh state; call it under jit (or eval_shape), where it is quick and can be sharded."""
     key = jax.random.key(seed)
@@ -75,6 +77,7 @@ def init_state(
         iteration=zero,
         images=zero,
         averages={name: jax.tree.map(jnp.copy, g) for name in averages},
+        logit_means={kind: jnp.zeros(()) for kind in ("fake", "real") if logit_means},
     )
 
 
@@ -95,6 +98,8 @@ def checkpoint_items(state: TrainState) -> dict[str, dict]:
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     model = {name: fields.pop(name) for name in ("g_ema", "g_buffers", "w_avg")}
     averages = fields.pop("averages")
+    if not fields["logit_means"]:  # as if there had never been any
+        del fields["logit_means"]
     parts = {"model": model, "training": fields}
     return parts | ({PART: averages} if averages else {})
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
+from inr_gan_jax.config.augmentations import PSEUDO
 from inr_gan_jax.kernels import grid as kernels
 from inr_gan_jax.models import inr
 from inr_gan_jax.models.mapping import broadcast_styles, class_sums, mix_styles, update_w_avg
@@ -160,14 +161,19 @@ class Steps:
         inputs = self.inputs.pairs(state, Phase.D_MAIN, batch)
         inputs |= self.judge.nudges(self.inputs, state, Phase.D_MAIN)
         g, d = self._networks(state, "g", "d")
-        penalised = bool(self.recipe.gammas) and not self.recipe.r1_interval
+        r, san = self.recipe, self.networks.discriminator_config.san
+        penalised = bool(r.gammas) and not r.r1_interval
 
         def loss(d, inputs):
             fake, w = self._generate(g, state, inputs)
-            both = {"fake": fake, "real": to_floats(inputs["real"])}
-            logits = self.judge.logits(d, both, inputs, state.ada_p)
+            real = to_floats(inputs["real"])
+            if r.pipeline == PSEUDO:
+                real, inputs = self.judge.pseudo(real, fake, inputs, state.ada_p)
+            both = {"fake": fake, "real": real}
+            logits = self.judge.logits(d, both, inputs, state.ada_p, along=san)
+            logits, along = logits if san else (logits, None)
             fake_logits, real_logits = jnp.split(logits, 2)
-            relativistic = self.recipe.loss == "relativistic"
+            relativistic = r.loss == "relativistic"
             loss_of = losses.relativistic_loss if relativistic else losses.discriminator_loss
             value = loss_of(real_logits, fake_logits)
             aux = {
@@ -177,6 +183,11 @@ class Steps:
                 "logits/real": jnp.mean(real_logits),
                 "logits/real_sign": jnp.mean(jnp.sign(real_logits)),
             }
+            if san:  # what the direction alone learns
+                value = value + jnp.mean(along[: len(fake_logits)] - along[len(fake_logits) :])
+            if r.lecam:
+                aux["lecam"] = losses.lecam(real_logits, fake_logits, state.logit_means)
+                value = value + r.lecam * aux["lecam"]
             if penalised:
                 penalty, told = self.judge.penalty(d, both, inputs, state)
                 value, aux = value + penalty, aux | told
@@ -185,6 +196,12 @@ class Steps:
         _, aux, grads = gradients(loss, d, inputs)
         w_avg = update_w_avg(state.w_avg, *aux.pop("w"))
         signs = state.ada_signs + aux["logits/real_sign"]
+        if r.lecam:
+            means, keep = state.logit_means, losses.LECAM_DECAY
+            moved = {
+                kind: keep * m + (1 - keep) * aux[f"logits/{kind}"] for kind, m in means.items()
+            }
+            state = state.replace(logit_means=moved)
         state, bad = self._update_d(state.replace(w_avg=w_avg, ada_signs=signs), grads)
         return state, aux | {"nonfinite/d": bad}
 

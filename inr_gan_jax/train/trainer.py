@@ -136,7 +136,8 @@ class Trainer:
     def _init(self, seed: int) -> TrainState:
         optimizers = (make(jnp.zeros((), jnp.int32)) for make in self._optimizers)
         p, averages = self.config.augment.p, self._recipe.powers
-        return init_state(self.networks, *optimizers, seed, p, averages)
+        lecam = bool(self._recipe.lecam)
+        return init_state(self.networks, *optimizers, seed, p, averages, lecam)
 
     def compile(self, phases: Iterable[Phase] | None = None) -> None:
         """Compiles phases (all by default), for `iterate` to use; all processes make this call.
