@@ -17,9 +17,9 @@ from inr_gan_jax.cli.run import run
 from inr_gan_jax.errors import UserError, nearest
 
 SUITE = flags.DEFINE_list("suite", list(SUITES), f"Of {', '.join((*SUITES, *NAMED))}.")
-ONLY = flags.DEFINE_list("only", [], "Suite quality: SET/CANDIDATE, patterns, commas between.")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Suite quality: runs of each.", lower_bound=1)
-MINUTES = flags.DEFINE_float("minutes", 3.0, "Suite quality: of a run of the released recipe.")
+ONLY = flags.DEFINE_list("only", [], "Suite quality: SET/CANDIDATE, patterns; suite scales: sets.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Suites quality, scales: runs of each.", lower_bound=1)
+MINUTES = flags.DEFINE_float("minutes", 3.0, "Suites quality, scales: of a run.")
 JSON = flags.DEFINE_string("json", None, "Also write the results to this file.")
 
 

@@ -79,8 +79,11 @@ def phases_of(trainer: Trainer) -> dict[str, Callable]:
     """Each phase as a case, the state going from one to the next, as in a run."""
     state = {"now": trainer.init(0)}
     shapes = trainer.abstract_batch()
-    zeros = {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
-    batch = jax.device_put(zeros, over_batch(trainer.mesh))
+    batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
+    if "window" in batch:  # whole images
+        side = max(trainer.config.model.height, trainer.config.model.width)
+        batch["window"] = batch["window"].at[:, 0].set(side)
+    batch = jax.device_put(batch, over_batch(trainer.mesh))
 
     def run(phase):
         state["now"], metrics = trainer.compiled[phase](state["now"], batch)

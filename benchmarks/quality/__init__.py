@@ -18,6 +18,7 @@ from benchmarks.quality.runs import (
     OUT,
     Costs,
     Rows,
+    config_of,
     measured,
     real_images,
     train,
@@ -71,9 +72,9 @@ def _budgets(done: Rows, name: str, candidates: list[str], minutes: float) -> di
     """Thousands of images of each candidate."""
     wanted = dict.fromkeys([RELEASED, *candidates])
     missing = [c for c in wanted if not done.find(kind="cost", set=name, candidate=c)]
-    costs = Costs(name, RELEASED) if missing else None
+    costs = Costs(config_of(name, RELEASED)) if missing else None
     for candidate in missing:
-        seconds, relative = costs(candidate)
+        seconds, relative = costs(config_of(name, candidate))
         told = {"kind": "cost", "set": name, "candidate": candidate, "relative": relative}
         done.add(told | {"images_per_second": 1 / seconds})
         print(f"{name}, {candidate}: {relative:.2f} times the seconds of {RELEASED}", flush=True)

@@ -12,7 +12,7 @@ from benchmarks.quality.candidates import CANDIDATES, changed
 from benchmarks.quality.yardsticks import SAMPLES, Yardstick, modes, within_blocks
 from benchmarks.timing import medians
 from benchmarks.train import phases_of, trainer_for
-from inr_gan_jax.config import parse
+from inr_gan_jax.config import Config, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics.images import Real
@@ -25,25 +25,26 @@ POINTS = 6  # of a run's curve
 OUT = Path("runs/quality")
 
 
-def config_of(name: str, candidate: str):
-    """A draft: the set's configuration with the candidate's changes."""
-    return changed(sets.get_config(name), candidate)
+def config_of(name: str, candidate: str) -> Config:
+    """The set's configuration with the candidate's changes."""
+    draft = changed(sets.get_config(name), candidate)
+    return parse(draft, num_classes=10 if name == "digits" else 0)
 
 
 class Costs:
-    """Seconds of training by an image, of a set's candidates over those of another one.
+    """Seconds of training by an image, of a configuration over those of another one.
 
     Both are timed in turns in this process, so that they compare whatever the machine's mood; one
     candidate at a time, as a process can hold only so many compiled programs.
     """
 
-    def __init__(self, name: str, other: str):
+    def __init__(self, other: Config):
         use_compilation_cache()
-        self._name, self._other = name, self._cases(name, other)
+        self._other = self._cases(other)
 
-    def __call__(self, candidate: str, repeats: int = 15) -> tuple[float, float]:
+    def __call__(self, config: Config, repeats: int = 15) -> tuple[float, float]:
         """(seconds by an image, those over the other's)."""
-        parts = {"it": self._cases(self._name, candidate), "other": self._other}
+        parts = {"it": self._cases(config), "other": self._other}
         cases = {(k, phase): case for k, part in parts.items() for phase, (case, _) in part.items()}
         seconds = medians(cases, repeats)
         sums = {
@@ -53,29 +54,35 @@ class Costs:
         return sums["it"], sums["it"] / sums["other"]
 
     @staticmethod
-    def _cases(name: str, candidate: str) -> dict:
-        config = parse(config_of(name, candidate), num_classes=10 if name == "digits" else 0)
+    def _cases(config: Config) -> dict:
         trainer, batch = trainer_for(config), config.train.batch_size
         costs = trainer.program().phases
         return {p: (case, costs[p].runs / batch) for p, case in phases_of(trainer).items()}
 
 
-def command_of(name: str, candidate: str, seed: int, kimg: float) -> list[str]:
-    """The run as anybody would type it."""
-    values = {
-        **CANDIDATES[candidate],
-        "seed": seed,
-        "train.kimg": kimg,
+def run_training(config: str, workdir: Path, values: dict, points: int = POINTS) -> None:
+    """Trains, or goes on, as anybody would by typing it; UserError with what a run said last.
+
+    `values` of keys, train.kimg among them; `points` checkpoints.
+    """
+    kimg = values["train.kimg"]
+    values = values | {
         "evaluate.kimg": 0.0,
         "log.grid_kimg": kimg,
-        "log.checkpoint_kimg": kimg / POINTS,
-        "log.keep": POINTS,
+        "log.checkpoint_kimg": kimg / points,
+        "log.keep": points,
     }
-    return [
-        sys.executable, "-m", "inr_gan_jax.main", f"--config={Path(sets.__file__)}:{name}",
-        f"--workdir={workdir_of(name, candidate, seed)}",
+    command = [
+        sys.executable, "-m", "inr_gan_jax.main", f"--config={config}", f"--workdir={workdir}",
         *(f"--config.{key}={value}" for key, value in values.items()),
     ]  # fmt: skip
+    log = workdir.with_suffix(".txt")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        last = log.read_text().strip().splitlines()[-1:]
+        raise UserError(f"training in {workdir} failed: {last} (see {log})")
 
 
 def workdir_of(name: str, candidate: str, seed: int) -> Path:
@@ -86,14 +93,9 @@ def workdir_of(name: str, candidate: str, seed: int) -> Path:
 
 def train(name: str, candidate: str, seed: int, kimg: float) -> None:
     """Trains, or goes on; UserError with what a failed run said last."""
-    log = workdir_of(name, candidate, seed).with_suffix(".txt")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        command = command_of(name, candidate, seed, kimg)
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        last = log.read_text().strip().splitlines()[-1:]
-        raise UserError(f"{name}, {candidate}, seed {seed} failed: {last} (see {log})")
+    values = {**CANDIDATES[candidate], "seed": seed, "train.kimg": kimg}
+    config = f"{Path(sets.__file__)}:{name}"
+    run_training(config, workdir_of(name, candidate, seed), values)
 
 
 def real_images(name: str) -> np.ndarray:

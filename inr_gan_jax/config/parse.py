@@ -68,7 +68,7 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
 
 def _completed(model: GeneratorConfig, plain: dict) -> GeneratorConfig:
     """With what follows from the aspect, and from the largest size that is trained on."""
-    if model.aspect:
+    if model.aspect not in ("", "auto"):
         model = dataclasses.replace(model, **_size(model))
     patches = plain.get("patches", {})
     largest = patches.get("largest", 0) if isinstance(patches, dict) else 0

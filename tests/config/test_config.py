@@ -20,9 +20,9 @@ from inr_gan_jax.models.generator import Generator
 from inr_gan_jax.models.networks import count_parameters, networks_of, split
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-NAMES = ["cifar10", "digits", "fashion_mnist", "ffhq", "ffhq_1024", "ffhq_bil", "ffhq_cips",
-         "ffhq_cips_skip", "ffhq_cips_skip_1024", "ffhq_stylegan2", "lsun_bedroom", "lsun_church",
-         "small_data"]  # fmt: skip
+NAMES = ["any_scale", "any_scale_small", "cifar10", "digits", "fashion_mnist", "ffhq",
+         "ffhq_1024", "ffhq_bil", "ffhq_cips", "ffhq_cips_skip", "ffhq_cips_skip_1024",
+         "ffhq_stylegan2", "lsun_bedroom", "lsun_church", "small_data"]  # fmt: skip
 
 
 def load(path: Path) -> ConfigDict:

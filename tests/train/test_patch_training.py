@@ -189,7 +189,7 @@ def test_finest_waves_follow_the_largest_size():
         ("inr_gan_any", {"patches.largest": 512, "patches.scales": "lag"}, 'did you mean "log"'),
         ("inr_gan_any", {"patches.largest": 512, "train.jitter": True}, "lie anywhere as it is"),
         ("inr_gan_any", {"model.aspect": "3/2"}, "must be width:height"),
-        ("inr_gan_any", {"model.aspect": "auto"}, "must be width:height, as 3:2, or auto with"),
+        ("inr_gan_any", {"model.aspect": "auto"}, "aspect=auto needs config.patches.largest"),
         ("inr_gan_any", {"train.d_levels": True}, "has no levels of more than 4"),
     ],
 )

