@@ -9,6 +9,9 @@ COSINE = {"schedule.kind": "cosine", "schedule.lr": 0.1}
 CONTINUOUS = {"model.family": "inr_gan_any", "model.upsampling": "continuous"}
 NO_TABLES = {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0}
 
+SMALL = {"train.batch_size": 16}
+FALLOFF = {"model.embedding_coarse.falloff": 0.5, "model.embedding_fine.falloff": 0.5}
+
 CANDIDATES: dict[str, dict[str, object]] = {
     "released": {},
     "lower gamma": {"train.r1_gamma": 0.01},
@@ -34,7 +37,23 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "D sees levels": {"train.d_levels": True},
     "D sees levels, aligned": {"train.d_levels": True, "train.align_weight": 1.0},
     "jitter": {"train.jitter": True},
-    "smaller batch": {"train.batch_size": 16},
+    "smaller batch": SMALL,
+    "smaller batch, rank 10": SMALL | {"model.rank": 10},
+    "smaller batch, finer input": SMALL | {"model.input_resolution": 16},
+    "smaller batch, no tables": SMALL | NO_TABLES,
+    "smaller batch, continuous": SMALL | CONTINUOUS | NO_TABLES,
+    "smaller batch, continuous, falloff": SMALL | CONTINUOUS | NO_TABLES | FALLOFF,
+    "smaller batch, continuous, falloff, rank 10": SMALL
+    | CONTINUOUS
+    | NO_TABLES
+    | FALLOFF
+    | {"model.rank": 10},
+    "smaller batch, D sees levels": SMALL | {"train.d_levels": True},
+    "smaller batch, higher lr": SMALL | {"train.g_lr": 0.005, "train.d_lr": 0.005},
+    "smaller batch, pairs": SMALL | RELATIVISTIC,
+    "smaller batch, Fixup": SMALL | {"discriminator.fixup": True},
+    "smaller batch, SAN": SMALL | {"discriminator.san": True},
+    "smaller batch, LeCam": SMALL | {"train.lecam": 0.1},
     "smallest batch": {"train.batch_size": 8},
     "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
     "higher rank": {"model.rank": 8},

@@ -25,6 +25,7 @@ class Embedding:
     `shared`; `scale` also multiplies predicted directions. `shifted`: phases of `shared` directions
     have a trained shift each. `table_side`: cells of the table's longer side (0: the grid's).
     `finest`: the resolution whose log frequencies there are, where it is more than the grid's.
+    `falloff`: log directions of frequency f have amplitude f^-falloff, the lowest one 1.
     """
 
     raw: bool = False
@@ -40,6 +41,7 @@ class Embedding:
     shifted: bool = False
     table_side: int = 0
     finest: int = 0
+    falloff: float = 0.0
 
     def __post_init__(self):
         if self.distribution not in ("normal", "uniform"):
@@ -63,6 +65,12 @@ class Embedding:
                 f"but log = {self.log}: raise it to {len(directions)} or set diagonal = False"
             )
         return directions
+
+    def amplitudes(self, size: tuple[int, int], phases: int) -> np.ndarray:
+        """Of so many phases, of which those of the log directions come first: `[phases]`."""
+        lengths = np.linalg.norm(self.log_directions(size), axis=1)
+        lowest = lengths.min(initial=np.inf)
+        return np.concatenate([(lowest / lengths) ** self.falloff, np.ones(phases - len(lengths))])
 
     def table_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the learned table at a grid of `size`."""
@@ -108,8 +116,11 @@ def embed(
     if "phase" in image:
         shift += jnp.pad(image["phase"], (len(basis) - len(image["phase"]), 0))
     kept = None
+    if embedding.falloff:
+        kept = jnp.asarray(embedding.amplitudes(size, len(basis)), basis.dtype)
     if footprint is not None:
-        kept = jnp.exp(-jnp.square(basis) @ jnp.square(footprint).astype(basis.dtype) / 24)
+        means = jnp.exp(-jnp.square(basis) @ jnp.square(footprint).astype(basis.dtype) / 24)
+        kept = means if kept is None else kept * means
     features = [jnp.stack([x, y])] if embedding.raw else []
     plain = functools.partial(_waves, x=x, y=y, cosine=embedding.cosine)
     if sides is None or not len(basis):

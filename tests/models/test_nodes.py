@@ -231,6 +231,19 @@ def test_waves_are_weakened_to_their_means():
     assert len(lengths) == 2 * math.log2(64)
 
 
+def test_amplitudes_fall_off_with_frequency():
+    """Of log directions alone; by half for twice the frequency, where it is 1."""
+    at = jnp.asarray([0.3]), jnp.asarray([-0.2])
+    shared = {"random": jnp.asarray([[3.0, 1.0]])}
+    plain = Embedding(log=32, random=1, cosine=True)
+    flat, falling = (
+        embed(one, shared, {}, *at, (16, 16), None)[:, 0]
+        for one in (plain, dataclasses.replace(plain, falloff=1.0))
+    )
+    octaves = np.array([1, 2, 4, 8, 1, 2, 4, 8, 1])  # the last is random: as it was
+    np.testing.assert_allclose(falling * np.tile(octaves, 2), flat, rtol=1e-5)
+
+
 def test_as_a_file_of_its_own(tmp_path):
     """Version 2; what has no nodes may be of version 1, without the keys that came later."""
     image().save(tmp_path / "one.inr")
@@ -242,7 +255,7 @@ def test_as_a_file_of_its_own(tmp_path):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for block in header["spec"]["blocks"]:
         if block["embedding"]:
-            del block["embedding"]["finest"]
+            del block["embedding"]["finest"], block["embedding"]["falloff"]
 
     def write(version):
         metadata = {KEY: json.dumps(header | {"version": version})}
