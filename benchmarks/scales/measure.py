@@ -82,7 +82,7 @@ def agreement(model, sizes: tuple[int, ...], count: int = 16) -> dict[str, float
 
 
 def _zoom_errors(image: ContinuousImage, side: int) -> list[float]:
-    """Of neighbouring frames, the later one resampled to the earlier one's window."""
+    """Of neighbouring frames, the earlier one resampled to the later one's window."""
     errors = []
     reach = [0.5 * 0.99**i for i in range(FRAMES)]
     frames = [image.render(side, side, window=(-r, -r, r, r)) for r in reach]

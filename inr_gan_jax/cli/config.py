@@ -83,7 +83,7 @@ def opened(draft: ConfigDict, workdir: epath.PathLike | None = None):
     from inr_gan_jax.data.sources import open_source
 
     progress = jax.process_index() == 0
-    if draft.model.aspect == "auto" and draft.patches.largest:
+    if draft.model.get("aspect") == "auto" and draft.get("patches", {}).get("largest"):
         draft.model.aspect = _aspect_of(draft.data, workdir, progress)
     config = parse(draft)
     options = {

@@ -159,6 +159,11 @@ def _check_augment(config) -> None:
     augment = config.augment
     _check_choice("config.augment.mode", augment.mode, ("none", "fixed", "ada"))
     _check_choice("config.augment.pipeline", augment.pipeline, (*PIPELINES, PSEUDO))
+    if augment.pipeline == PSEUDO and augment.mode != "none" and config.train.loss != "logistic":
+        raise UserError(
+            "config.augment.pipeline=apa needs config.train.loss=logistic: of a pair whose real "
+            "image is the generated one there is nothing to learn"
+        )
     if not 0 <= augment.p <= 1:
         raise UserError(f"config.augment.p = {augment.p} must be in [0, 1]")
     if augment.p and augment.mode == "none":

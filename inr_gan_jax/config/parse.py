@@ -59,7 +59,9 @@ def parse(config: ConfigDict | dict, *, num_classes: int = 0) -> Config:
         shape = {
             name: getattr(model, name) for name in DERIVED["discriminator"] if name != "levels"
         }
-        shape["levels"] = _levels(model) if plain.get("train", {}).get("d_levels") else ()
+        train = plain.get("train")
+        sees = isinstance(train, dict) and train.get("d_levels")
+        shape["levels"] = _levels(model) if sees else ()
         discriminator = discriminator | shape
     parsed = _build(Config, plain | {"model": model, "discriminator": discriminator}, "config")
     check(parsed)
@@ -73,9 +75,10 @@ def _completed(model: GeneratorConfig, plain: dict) -> GeneratorConfig:
     patches = plain.get("patches", {})
     largest = patches.get("largest", 0) if isinstance(patches, dict) else 0
     if model.family == "inr_gan_any" and isinstance(largest, int):
-        finest = max(largest, model.embedding_fine.finest)
-        fine = dataclasses.replace(model.embedding_fine, finest=finest)
-        model = dataclasses.replace(model, embedding_fine=fine)
+        last = "fine" if max(model.height, model.width) >= model.fine_from else "coarse"
+        embedding = getattr(model, f"embedding_{last}")
+        embedding = dataclasses.replace(embedding, finest=max(largest, embedding.finest))
+        model = dataclasses.replace(model, **{f"embedding_{last}": embedding})
     return model
 
 
@@ -86,11 +89,13 @@ def _size(model: GeneratorConfig) -> dict[str, int]:
         shape = Fraction(width, height)
         short = min(shape, 1 / shape)
     except (ValueError, ZeroDivisionError):
+        short = Fraction(0)
+    if short <= 0 or 4 * short % 1:
         raise UserError(
-            f"config.model.aspect = {model.aspect!r} must be width:height, as 3:2, or auto with "
-            "config.patches.largest"
-        ) from None
-    other = long * max(round(4 * short), 1) // 4
+            f"config.model.aspect = {model.aspect!r} must be width:height, the shorter side in "
+            "quarters of the longer (1:1, 4:3, 2:1, 4:1), or auto with config.patches.largest"
+        )
+    other = int(long * short)
     width, height = (long, other) if shape >= 1 else (other, long)
     return {"width": width, "height": height}
 

@@ -42,7 +42,8 @@ class TrainConfig:
     `d_levels`: D sees, beside the image, what the generator's levels below add up to, and those
     sums are drawn to the image made smaller by `align_weight` times their mean squared difference.
     `lecam`: weight of a penalty on logits that are far from the other kind's running mean (Tseng et
-    al. 2021). `jitter`: training moves each level's coordinates within their cells.
+    al. 2021). `jitter`: training moves each level's coordinates within their
+    cells (of inr_gan_any the last level's).
     `init_from`: a workdir whose networks a fresh run starts from (transfer), `freeze_d`: how many
     layers of D, from the image on, do not learn (FreezeD, Mo et al. 2020). `max_nonfinite`
     iterations in a row whose losses are no numbers end the run. `remat`: images pass G and D one by

@@ -5,7 +5,6 @@ wanted, and a window of that many pixels; the picture is resampled to it, antial
 pixels ("Any-resolution training", Chai et al. 2022). All of it is a function of (seed, k).
 """
 
-import logging
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +13,7 @@ from PIL import Image
 
 from inr_gan_jax.data import anything, images
 from inr_gan_jax.data.fit import Fit, converted
-from inr_gan_jax.data.labels import require_few
+from inr_gan_jax.data.labels import gaps, require_few
 from inr_gan_jax.data.sources import Source, open_store
 from inr_gan_jax.data.stores import FileStore, Store
 from inr_gan_jax.data.survey import look
@@ -125,8 +124,8 @@ def open_patches(
 ) -> Patches:
     """Opens a folder or zip of pictures of any kinds and sizes, and looks at all their headers.
 
-    Those smaller than the model are left out and counted; up to `max_skipped` that cannot be read
-    are named and left out. Raises UserError, one line, for more of them and where nothing remains.
+    Those smaller than the model are left out and counted. Raises UserError, one line, where more
+    than `max_skipped` cannot be read, and where nothing remains.
     """
     store = _opened(source, data_dir, progress)
     found = list(look(store, range(len(store)), progress))
@@ -136,8 +135,6 @@ def open_patches(
             f"{len(bad)} of {len(found)} files of {source} cannot be read ({bad[0]}): move them "
             f"away, or allow them: --config.data.max_skipped={len(bad)}"
         )
-    for error in bad:
-        logging.error("%s; left out (config.data.max_skipped)", error)
     fit, long = Fit(height, width, crop="center"), max(height, width)
     own = {}
     for index, one in enumerate(found):
@@ -151,7 +148,9 @@ def open_patches(
             f"all {len(found)} pictures of {source} are smaller than the model's patch of "
             f"{width}x{height}: give larger ones, or a smaller model"
         )
-    store = store.only(own)
+    # What cannot be read stays in its place, where others stand in for it while training: were it
+    # left out, the run would be another one as soon as a picture breaks.
+    store = store.only(i for i, one in enumerate(found) if i in own or isinstance(one, UserError))
     identity, *_ = store.identities(progress)
     classes = store.labels() if labels else None
     if labels and classes is None:
@@ -165,6 +164,8 @@ def open_patches(
     ]
     if small or bad:
         told.append(f"left out: {small} smaller than a patch, {len(bad)} that cannot be read")
+    if classes is not None and (line := gaps(*classes)):
+        told.append(line)
     return Patches(
         store,
         sizes,

@@ -92,6 +92,10 @@ def _job():
     else:
         devices.use_compilation_cache()
         found = jax.devices()
+    if config.model.aspect == "auto":
+        print(
+            "the shape of the pictures is not known here: square patches, the most that they can be"
+        )
     if config.data.labels:
         config, source = opened(CONFIG.value)
         counts = source.class_counts

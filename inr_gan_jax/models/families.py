@@ -25,7 +25,7 @@ class GeneratorConfig:
     above use `embedding_fine` and have `extra_layers` more layers. Resolutions count along the
     longer side. `paper_blocks` (family `paper`): resolution, width, features, layers, RGB or not.
     `channels_at`, `extra_at`: rows of (resolution, channels) or (resolution, extra layers) that are
-    other than `channel_base`, `channel_max` and `extra_layers` say. `aspect` ("3:2", width first):
+    other than `channel_base`, `channel_max` and `extra_layers` say. `aspect` ("4:3", width first):
     the longer side is the larger of `width` and `height`, the other follows, in quarters of it;
     "auto": that of the pictures (see data.patches), "": as `width` and `height` say.
     """
@@ -209,6 +209,10 @@ def check(config: GeneratorConfig) -> None:
         )
     final = max(config.height, config.width)
     r = config.input_resolution or final
+    if config.upsampling == "continuous" and min(_size(config, r)) < 2:
+        raise ValueError(
+            f"model.input_resolution = {r} leaves one node along the shorter side: use {2 * r}"
+        )
     if r & (r - 1) or not 4 <= r <= final:
         raise ValueError(
             f"model.input_resolution = {r} must be a power of two from 4 to {final} (0: {final})"
@@ -253,6 +257,8 @@ def _released_spec(config: GeneratorConfig) -> InrSpec:
         embedding = None
         if grows or nominal == 4:
             embedding = config.embedding_fine if fine else config.embedding_coarse
+            if running < final:  # finer detail than the grid's lives in the last level alone
+                embedding = replace(embedding, finest=0)
         e = embedding.features(size) if embedding else 0
         norm = config.instance_norm and nominal > 4
         layers = [Layer("layer0", config.modulation, width, before, e)]

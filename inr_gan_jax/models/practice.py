@@ -14,7 +14,8 @@ def levels_one(
 ) -> list[jax.Array]:
     """RGB of one image after each level of `spec.rgb_levels` and after the last: `[h, w, C]`.
 
-    With `jitter_key` each level's coordinates are moved within their cells, all by as much.
+    With `jitter_key` each level's coordinates are moved within their cells, all by as much; of a
+    network with nodes those of the last level alone.
     """
     spec, place_of = params.spec, inr.on_grid(params.spec)
 

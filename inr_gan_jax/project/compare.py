@@ -46,10 +46,14 @@ class Grid(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What an image is compared with, as a tree of arrays: a grid, points, or both."""
+    """What an image is compared with, as a tree of arrays: a grid, points, or both.
+
+    `footprint`: (width, height) of what points stand for, where the network has such.
+    """
 
     grid: Grid | None
     points: tuple[jax.Array, jax.Array] | None  # [n, 2] and [n, C]
+    footprint: jax.Array | None = None
 
 
 def goal_of(target: Photo | Scattered, spec: InrSpec) -> Goal:
@@ -66,14 +70,15 @@ def goal_of(target: Photo | Scattered, spec: InrSpec) -> Goal:
         return Goal(None, _arrays(target.points, target.values))
     if not is_finer(target, spec):
         return Goal(_area_grid(target, spec), None)
-    points = None
+    points = footprint = None
     if spec.pixel_independent:
         rows, columns = np.nonzero(target.known)
-        (x, _), (y, _) = (_pixels(target, axis, spec) for axis in (1, 0))
+        (x, width), (y, height) = (_pixels(target, axis, spec) for axis in (1, 0))
+        footprint = jnp.asarray([width, height], jnp.float32) if spec.has_nodes else None
         xy = np.stack([x[columns], y[rows]], axis=-1)
         points = _arrays(xy, target.pixels[rows, columns])
-    goal = Goal(_smooth_grid(target, spec), points)
-    if goal == (None, None):
+    goal = Goal(_smooth_grid(target, spec), points, footprint)
+    if goal.grid is None and goal.points is None:
         raise ValueError("the target lies between the pixels of this network's only grid")
     return goal
 
@@ -196,7 +201,8 @@ def differences(
         if len(points) > SAMPLE:
             drawn = jax.random.randint(key, (SAMPLE,), 0, len(points))
             points, values = points[drawn], values[drawn]
-        got = inr.points_one(params, points, superres_from=first_level(params.spec))
+        first = first_level(params.spec)
+        got = inr.points_one(params, points, superres_from=first, footprint=goal.footprint)
         errors.append(jnp.mean(jnp.square(got - values)))
     if goal.grid is not None:
         made = seen(goal.grid, inr.grid_one(params))

@@ -16,7 +16,7 @@ from inr_gan_jax.render import files
 from inr_gan_jax.render.inr_file import open_params
 from inr_gan_jax.render.tiles import Tiled
 
-FURTHEST = 16  # from the middle: so far nodes may have to go for points
+FURTHEST = 4  # from the middle: so far nodes may have to go for points
 
 
 class ContinuousImage(Tiled):
@@ -64,7 +64,7 @@ class ContinuousImage(Tiled):
         networks that are not pixel-independent, or that have no footprint.
         """
         points = self._checked(points)
-        options = {"superres_from": superres_from, "density": density, "reach": _reach(points)}
+        options = {"superres_from": superres_from, "density": density, "reach": self._reach(points)}
         at = self._footprint(footprint)
         return _points(self.params, points, footprint=at, reflect=tables == "reflect", **options)
 
@@ -81,7 +81,20 @@ class ContinuousImage(Tiled):
         if superres_from is None:
             superres_from = min(1, len(self.params.spec.levels) - 1)
         points, at = self._checked(points), self._footprint(footprint)
-        return _gradient(self.params, points, at, superres_from=superres_from, reach=_reach(points))
+        return _gradient(
+            self.params, points, at, superres_from=superres_from, reach=self._reach(points)
+        )
+
+    def _reach(self, points: jax.Array) -> float:
+        """How far from the middle nodes must go: a power of two, that programs are few."""
+        if not self.params.spec.has_nodes:
+            return 1.0
+        furthest = float(np.max(np.abs(points), initial=1.0))
+        if not furthest <= FURTHEST:
+            raise ValueError(
+                f"points must be finite, and no further than {FURTHEST} from the middle"
+            )
+        return 2.0 ** math.ceil(math.log2(furthest))
 
     def _footprint(self, side: float) -> jax.Array | None:
         if not self.params.spec.has_nodes:
@@ -106,14 +119,6 @@ def open_image(path: epath.PathLike, index: int = 0, *, dtype: str = "float32") 
     for a file that is missing, damaged, foreign or too new, or that has fewer images.
     """
     return ContinuousImage(open_params(path, index), dtype=dtype)
-
-
-def _reach(points: jax.Array) -> float:
-    """How far from the middle nodes must go: a power of two, that programs are few."""
-    furthest = float(np.max(np.abs(points), initial=1.0))
-    if not furthest <= FURTHEST:
-        raise ValueError(f"points must be finite, and no further than {FURTHEST} from the middle")
-    return 2.0 ** math.ceil(math.log2(furthest))
 
 
 _STATIC = ("superres_from", "density", "reflect", "reach")

@@ -126,7 +126,8 @@ def plan_axis(
             cells_of_table = tables[level]
             at = [p / n * cells_of_table - Fraction(1, 2) for p in at]
         if frame == "nodes":  # its first and last entries do
-            at = [p / n * (n - 1) for p in at]
+            cells_of_table = tables[level]
+            at = [p / n * (cells_of_table - 1) for p in at]
         low, high, weight = _table(at, cells_of_table, sampling, level, rows)
         coordinate = [_coordinate(p, n, fineness, rows, frame) for p in positions[level]]
         levels.append(

@@ -45,7 +45,9 @@ def lecam(real_logits: jax.Array, fake_logits: jax.Array, means: dict) -> jax.Ar
     return jnp.mean(above) + jnp.mean(below)
 
 
-LECAM_DECAY = 0.99  # of the running means, by iteration
+def moved_mean(mean: jax.Array, now: jax.Array) -> jax.Array:
+    """LeCam's running mean after one more batch, unless that one's own is no number."""
+    return jnp.where(jnp.isfinite(now), 0.99 * mean + 0.01 * now, mean)
 
 
 def relativistic_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:

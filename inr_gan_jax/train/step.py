@@ -197,9 +197,9 @@ class Steps:
         w_avg = update_w_avg(state.w_avg, *aux.pop("w"))
         signs = state.ada_signs + aux["logits/real_sign"]
         if r.lecam:
-            means, keep = state.logit_means, losses.LECAM_DECAY
             moved = {
-                kind: keep * m + (1 - keep) * aux[f"logits/{kind}"] for kind, m in means.items()
+                kind: losses.moved_mean(mean, aux[f"logits/{kind}"])
+                for kind, mean in state.logit_means.items()
             }
             state = state.replace(logit_means=moved)
         state, bad = self._update_d(state.replace(w_avg=w_avg, ada_signs=signs), grads)

@@ -173,4 +173,7 @@ def test_what_cannot_be(photos):
     with pytest.raises(UserError, match=r"1 of 7 files .* \(.*bad.png is no image.*max_skipped=1"):
         opened(photos)
     source = opened(photos, max_skipped=1)
-    assert len(source) == 5 and "1 that cannot be read" in source.told[1]
+    assert len(source) == 6 and "1 that cannot be read" in source.told[1]
+    reader = batches(source, seed=0, batch_size=6, mirror=False, threads=0, max_skipped=1)
+    assert next(reader)["image"].shape == (6, 16, 16, 3)  # another stands in for it
+    reader.close()

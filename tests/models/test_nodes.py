@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr, practice
+from inr_gan_jax.models.families import inr_spec
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.models.parameters import weights
+from inr_gan_jax.project import compare
 from inr_gan_jax.render.image import ContinuousImage, open_image
 from inr_gan_jax.render.inr_file import KEY
 
@@ -279,7 +281,7 @@ def test_what_it_cannot_be():
         parse(config)
     with pytest.raises(ValueError, match="continuous everywhere"):
         image().render(superres_from=1)
-    with pytest.raises(ValueError, match="no further than 16"):
+    with pytest.raises(ValueError, match="no further than 4"):
         image().points([[17.0, 0.0]])
     with pytest.raises(ValueError, match="no footprint: leave it 0"):
         _of_cells().points([[0.0, 0.0]], footprint=0.1)
@@ -293,3 +295,36 @@ def test_jitter_moves_the_last_level_within_its_pixels():
     for one in moved:
         assert np.abs(one - inr.grid_one(params)).mean() > 1e-4
     assert dataclasses.replace(params.spec).rgb_levels == ()
+
+
+def test_finest_waves_are_the_last_level_s_and_tables_of_any_side():
+    """Also where the last level is a coarse one; a table's own size decides how it is read."""
+    draft = configured()
+    draft.model.fine_from, draft.patches.largest = 128, 64
+    spec = inr_spec(parse(draft).model)
+    finest = {b.size: b.embedding.finest for b in spec.blocks if b.embedding}
+    assert finest == {(8, 4): 0, (16, 8): 64}
+    draft = configured()
+    draft.model.embedding_coarse.table_side = draft.model.embedding_fine.table_side = 5
+    config = parse(draft)
+    networks = networks_of(config.model, config.discriminator)
+    generator = networks.generator(*networks.init_generator(jax.random.key(0)))
+    ws = jax.random.normal(jax.random.key(1), (1, networks.num_styles, 8))
+    one = ContinuousImage(generator.inr_params(ws)[0])
+    np.testing.assert_allclose(one.render(), inr.grid_one(one.params), atol=1e-5)
+
+
+def test_a_photo_is_compared_as_it_is_rendered():
+    """Project's distance to the image's own render of a window is nothing."""
+    pixels = image().render(20, 40, window=(-0.5, -0.5, 0.5, 0.5))
+    photo = compare.Photo(pixels, np.ones((40, 20), bool), (-0.5, -0.5, 0.5, 0.5))
+    goal = compare.goal_of(photo, image().params.spec)
+    assert goal.points is not None
+    _, error, _ = compare.differences(image().params, goal, jax.random.key(0), 0.0)
+    assert float(error) < 1e-9
+
+
+def test_older_functions_take_points_anywhere():
+    assert np.isfinite(_of_cells().points([[20.0, 0.0]])).all()
+    at = jnp.zeros((3, 2))
+    np.testing.assert_allclose(jax.jit(_of_cells().points)(at), _of_cells().points(at), rtol=1e-5)

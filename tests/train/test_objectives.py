@@ -191,7 +191,7 @@ def test_fixup_begins_as_its_skips():
 @pytest.mark.parametrize("devices", [2])
 def test_halves_and_devices(devices):
     config = settings(
-        3, lecam=0.3, loss="relativistic", r2_gamma=0.2,
+        3, lecam=0.3, r2_gamma=0.2,
         augment={"mode": "fixed", "p": 0.5, "pipeline": "apa"},
         discriminator={"san": True, "fixup": True},
     )  # fmt: skip
