@@ -17,8 +17,8 @@ def get_config():
     model.aspect = "auto"
     model.z_dim = model.w_dim = 64
     model.channel_base, model.channel_max = 1024, 64
-    model.input_resolution, model.rank, model.fine_from = 8, 4, 32
-    model.embedding_coarse.log, model.embedding_coarse.table = 32, 16
+    model.input_resolution, model.fine_from = 8, 32
+    model.embedding_coarse.log = 32
     model.embedding_fine.log, model.embedding_fine.random = 32, 16
     config.discriminator.channel_base, config.discriminator.channel_max = 512, 64
     config.patches.largest = 128

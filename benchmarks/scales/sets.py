@@ -26,14 +26,13 @@ def get_config(name: str):
         model[key] = small.model[key]
     model.fine_from = SIDE
     for embedding in (model.embedding_coarse, model.embedding_fine):
-        embedding.log, embedding.table = 32, 16
+        embedding.log, embedding.table = 32, 0 if kind == "any" else 16
     model.embedding_fine.random = 16
     config.discriminator.update(small.discriminator)
     config.data.source = str(zip_of(name, LARGEST if kind == "any" else SIDE))
     config.data.mirror = True
     config.train.update(batch_size=16, r1_gamma=0.1, ema_kimg=2.0, dtype="float32")
     if kind == "any":
-        model.embedding_fine.table = 0
         config.patches.largest = LARGEST
     return config
 

@@ -88,11 +88,15 @@ def inr_gan_bil(**overrides) -> GeneratorConfig:
 
 
 def inr_gan_any(**overrides) -> GeneratorConfig:
-    """INR-GAN as one continuous function, sharp at any size (ours; see models.nodes)."""
+    """INR-GAN as one continuous function, sharp at any size (ours; see models.nodes).
+
+    Without tables, which overfit the grid, and with waves that fall off with their frequency.
+    """
     defaults = {
         "family": "inr_gan_any",
         "upsampling": "continuous",
-        "embedding_fine": replace(FINE, table=0),
+        "embedding_coarse": replace(COARSE, table=0, falloff=0.5),
+        "embedding_fine": replace(FINE, table=0, falloff=0.5),
     }
     return inr_gan(**{**defaults, **overrides})
 

@@ -118,6 +118,9 @@ def test_of_its_formula():
             directions = np.concatenate([directions, shared["random"]])
         phases = directions @ [x, y]
         keeps = np.exp(-(directions**2) @ np.square(footprint) / 24)
+        fixed = len(block.embedding.log_directions(block.size))
+        lengths = np.linalg.norm(directions[:fixed], axis=1)
+        keeps[:fixed] *= (lengths / lengths.min()) ** -0.5
         waves = np.concatenate([np.sin(phases) * keeps, np.cos(phases) * keeps])
         return np.concatenate([waves, table_at(shared["table"], x, y)])
 

@@ -131,7 +131,9 @@ def test_both_networks_learn_from_every_level(batch):
 
 @pytest.mark.parametrize("penalty", ["exact", "differences"])
 def test_halves_and_devices_with_everything_on(batch, penalty):
-    everything = {"loss": "relativistic", "r2_gamma": 0.3, "r1_gamma": 0.5, "penalty": penalty}
+    everything = {"r2_gamma": 0.3, "r1_gamma": 0.5, "penalty": penalty}
+    if penalty == "exact":  # of pairs the last bias has no gradient but rounding
+        everything["loss"] = "relativistic"
     config = two_levels(d_levels=True, align_weight=1.0, jitter=True, **everything)
     augment = dataclasses.replace(config.augment, mode="fixed", p=0.8)
     config = dataclasses.replace(config, augment=augment)

@@ -152,9 +152,9 @@ def test_differences_take_a_quarter_in_whole_groups_and_no_second_derivative():
     seen = []
     original = trainer.steps.judge.logits
 
-    def logits(d, images, inputs, p, dtype=None):
+    def logits(d, images, inputs, p, dtype=None, **options):
         seen.append({kind: len(jax.tree.leaves(x)[-1]) for kind, x in images.items()})
-        return original(d, images, inputs, p, dtype)
+        return original(d, images, inputs, p, dtype, **options)
 
     trainer.steps.judge.logits = logits
     jax.eval_shape(trainer.steps.function(Phase.D_MAIN), state, real_batch())
