@@ -292,6 +292,8 @@ def test_an_interrupted_run_leaves_neither_zip_nor_workers(tmp_path, how):
         text=True,
         env=ENVIRONMENT,
         start_new_session=True,
+        # Tests that run behind a shell's `&` were told to ignore interrupts, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     partial = dest.with_name("x.zip.partial")
     wait_until(lambda: partial.exists() and partial.stat().st_size > 0)

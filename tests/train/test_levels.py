@@ -129,7 +129,7 @@ def test_both_networks_learn_from_every_level(batch):
     assert np.abs(got["block8"]["from_level"]["weight"]).max() > 0
 
 
-@pytest.mark.parametrize("penalty", ["exact", "differences"])
+@pytest.mark.parametrize("penalty", ["exact", pytest.param("differences", marks=pytest.mark.slow)])
 def test_halves_and_devices_with_everything_on(batch, penalty):
     everything = {"r2_gamma": 0.3, "r1_gamma": 0.5, "penalty": penalty}
     if penalty == "exact":  # of pairs the last bias has no gradient but rounding
@@ -149,6 +149,14 @@ def test_halves_and_devices_with_everything_on(batch, penalty):
         expected, _ = gradients_of(trainer_of(config), state, phase)
         got, _ = gradients_of(trainer_of(other, devices, fsdp=devices), state, phase)
         assert_close(got, expected, tolerance)
+
+
+def test_differences_of_all_levels(batch):
+    """Each image that D sees has noise of its own shape."""
+    config = two_levels(d_levels=True, r2_gamma=0.3, r1_gamma=0.5, penalty="differences")
+    trainer = trainer_of(config)
+    _, metrics = jax.eval_shape(trainer.steps.function(Phase.D_MAIN), settled(trainer), batch)
+    assert {"r1/penalty", "r2/penalty"} <= metrics.keys()
 
 
 @pytest.mark.parametrize("frame", ["symmetric", "unit"])

@@ -106,6 +106,7 @@ def test_gradients_by_their_formulas(batch):
         assert ("consistency" in metrics) == (phase == Phase.G_MAIN)
 
 
+@pytest.mark.slow
 def test_halves_and_devices(batch):
     """Of all phases, with everything on."""
     everything = {"path_weight": 2.0, "loss": "relativistic", "r2_gamma": 0.3, "r1_gamma": 0.5}
