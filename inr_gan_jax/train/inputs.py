@@ -63,7 +63,9 @@ class Inputs:
             inputs["classes"] = jax.nn.one_hot(classes, config.num_classes)
         if config.has_noise:
             inputs["noise_keys"] = self.image_keys(noise_key, size)
-        inputs["windows"] = batch["window"][: len(z)] if self.recipe.patches else None
+        inputs["windows"] = None
+        if self.recipe.patches:  # of half a batch every second one: on any number of devices alike
+            inputs["windows"] = batch["window"][:: len(batch["window"]) // len(z)]
         if self.recipe.jitter:
             inputs["jitter_keys"] = self.image_keys(self.key(state, phase, JITTER), size)
         if self.recipe.mixing_prob > 0:

@@ -116,7 +116,7 @@ def test_halves_and_devices(batch):
     state = settled(trainer_of(config)).replace(ada_p=jnp.asarray(0.8))
     train = dataclasses.replace(config.train, microbatches=2, remat=True)
     other = dataclasses.replace(config, train=train)
-    for phase in (Phase.G_MAIN, Phase.D_MAIN):
+    for phase in (Phase.G_MAIN, Phase.G_PATH, Phase.D_MAIN):
         expected, _ = gradients_of(trainer_of(config), state, phase)
         got, _ = gradients_of(trainer_of(other, 2, fsdp=2), state, phase)
         assert_close(got, expected, 3e-4)
