@@ -57,7 +57,7 @@ def _blocks() -> list[dict]:
 def block(resolution: int, inputs: int, outputs: int, what: str, folded: bool):
     """A block's gradients, or those of R1 through it, in bfloat16, compiled for one v5e."""
     config = DiscriminatorConfig(height=resolution, width=resolution)
-    first = inputs * resolution == config.channel_base and resolution == BLOCKS[0][0]
+    first = (resolution, inputs, outputs) == BLOCKS[0]
 
     def make(rngs):
         return DiscriminatorBlock(config, resolution, inputs, outputs, first, rngs=rngs)

@@ -4,7 +4,7 @@ Command:   python -m inr_gan_jax.main --config=configs/any_scale.py --config.dat
 Data:      a folder or zip of pictures as they are: FFHQ at its own 1024x1024, or mixed sizes and
            shapes; those smaller than a patch are left out.
 Hardware:  as configs/ffhq.py: what D sees does not depend on the size of the pictures.
-Published: no score; the method is ours (docs/recipes.md).
+Published: no score; the method is ours (docs/any_scale.md).
 """
 
 from inr_gan_jax.config import base

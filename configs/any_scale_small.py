@@ -3,7 +3,7 @@
 Command:   python -m inr_gan_jax.main --config=configs/any_scale_small.py --config.data.source=DIR
 Data:      a folder or zip of pictures, as they are; those of less than 32 pixels are left out.
 Hardware:  2 CPU cores.
-Published: no score; the method is ours (docs/recipes.md).
+Published: no score; the method is ours (docs/any_scale.md).
 """
 
 from inr_gan_jax.config import base

@@ -82,37 +82,38 @@ def opened(draft: ConfigDict, workdir: epath.PathLike | None = None):
     from inr_gan_jax.data import patches
     from inr_gan_jax.data.sources import open_source
 
-    progress = jax.process_index() == 0
-    if draft.model.get("aspect") == "auto" and draft.get("patches", {}).get("largest"):
-        draft.model.aspect = _aspect_of(draft.data, workdir, progress)
-    config = parse(draft)
+    config, progress = parse(draft), jax.process_index() == 0
+    data_dir = config.data.data_dir or None
+    if config.patches.largest:
+        pictures = patches.look_at(config.data.source, data_dir, progress)
+        if config.model.aspect == "auto":
+            aspect = _recorded_aspect(workdir) or ":".join(map(str, pictures.aspect()))
+            draft.model.aspect = aspect
+            config = parse(draft)
     options = {
         "height": config.model.height,
         "width": config.model.width,
         "channels": config.model.channels,
         "labels": config.data.labels,
-        "data_dir": config.data.data_dir or None,
         "progress": progress,
     }
     if config.patches.largest:
         sizes = patches.Sizes(config.patches.largest, config.patches.whole, config.patches.scales)
         options |= {"sizes": sizes, "max_skipped": config.data.max_skipped}
-        source = patches.open_patches(config.data.source, **options)
+        source = patches.open_patches(pictures, **options)
     else:
-        source = open_source(config.data.source, **options)
+        source = open_source(config.data.source, data_dir=data_dir, **options)
     return parse(draft, num_classes=source.num_classes), source
 
 
-def _aspect_of(data: ConfigDict, workdir: epath.PathLike | None, progress: bool) -> str:
-    """The aspect that the run has, or, at its first start, that of the pictures: "4:3"."""
-    from inr_gan_jax.data.patches import aspect_of
+def _recorded_aspect(workdir: epath.PathLike | None) -> str:
+    """The aspect that the run has ("4:3"), or "" at its first start."""
+    from inr_gan_jax.train.workdir import RUN_FILE
 
-    record = epath.Path(workdir or "").expanduser() / "run.json"
-    if workdir is not None and record.exists():
-        try:
-            known = json.loads(record.read_text())["config"]["model"]["aspect"]
-        except (ValueError, KeyError, TypeError):
-            known = ""
-        if known:
-            return known
-    return ":".join(map(str, aspect_of(data.source, data.data_dir or None, progress)))
+    record = epath.Path(workdir or "").expanduser() / RUN_FILE
+    if workdir is None or not record.exists():
+        return ""
+    try:
+        return json.loads(record.read_text())["config"]["model"]["aspect"]
+    except (ValueError, KeyError, TypeError):  # for the run to say
+        return ""

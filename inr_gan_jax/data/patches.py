@@ -7,14 +7,15 @@ pixels ("Any-resolution training", Chai et al. 2022). All of it is a function of
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from inr_gan_jax.data import anything, images
 from inr_gan_jax.data.fit import Fit, converted
-from inr_gan_jax.data.labels import gaps, require_few
-from inr_gan_jax.data.sources import Source, open_store
+from inr_gan_jax.data.labels import gaps
+from inr_gan_jax.data.sources import Source, labels_of, open_store
 from inr_gan_jax.data.stores import FileStore, Store
 from inr_gan_jax.data.survey import look
 from inr_gan_jax.errors import UserError
@@ -92,14 +93,33 @@ class Patches(Source):
         return image[:, ::-1], *rest, window
 
 
-def aspect_of(source: str, data_dir: str | None, progress: bool) -> tuple[int, int]:
-    """(width, height) of the pictures' median shape, the shorter side in quarters of the longer."""
-    store = _opened(source, data_dir, progress)
-    shapes = [f.size[1] / f.size[0] for f in look(store, range(len(store)), progress)
-              if isinstance(f, anything.Found)]  # fmt: skip
-    if not shapes:
-        raise UserError(f"{source} holds no picture that can be read")
-    return rounded(float(np.median(shapes)))
+class Pictures(NamedTuple):
+    """A folder or zip as the user calls it, and what each file's header says, or why it is none."""
+
+    name: str
+    store: FileStore
+    found: list[anything.Found | UserError]
+
+    def aspect(self) -> tuple[int, int]:
+        """(width, height) of the median shape, the shorter side in quarters of the longer.
+
+        UserError where no picture can be read.
+        """
+        sizes = [one.size for one in self.found if isinstance(one, anything.Found)]
+        if not sizes:
+            raise UserError(f"{self.name} holds no picture that can be read")
+        return rounded(float(np.median([width / height for height, width in sizes])))
+
+
+def look_at(source: str, data_dir: str | None = None, progress: bool = True) -> Pictures:
+    """Opens pictures of any kinds and sizes, and looks at all their headers.
+
+    UserError where `source` is no folder or zip.
+    """
+    store = open_store(source, data_dir, progress, every=True)
+    if not isinstance(store, FileStore):
+        raise UserError(f"{source} has images of one size: patches are of a folder or zip")
+    return Pictures(source, store, list(look(store, range(len(store)), progress)))
 
 
 def rounded(shape: float) -> tuple[int, int]:
@@ -111,24 +131,22 @@ def rounded(shape: float) -> tuple[int, int]:
 
 
 def open_patches(
-    source: str,
+    pictures: Pictures,
     *,
     height: int,
     width: int,
     channels: int,
     labels: bool,
     sizes: Sizes,
-    data_dir: str | None = None,
     max_skipped: int = 0,
     progress: bool = True,
 ) -> Patches:
-    """Opens a folder or zip of pictures of any kinds and sizes, and looks at all their headers.
+    """Pictures as a source of patches.
 
     Those smaller than the model are left out and counted. Raises UserError, one line, where more
     than `max_skipped` cannot be read, and where nothing remains.
     """
-    store = _opened(source, data_dir, progress)
-    found = list(look(store, range(len(store)), progress))
+    source, store, found = pictures
     bad = [error for error in found if isinstance(error, UserError)]
     if len(bad) > max_skipped:
         raise UserError(
@@ -152,11 +170,7 @@ def open_patches(
     # left out, the run would be another one as soon as a picture breaks.
     store = store.only(i for i, one in enumerate(found) if i in own or isinstance(one, UserError))
     identity, *_ = store.identities(progress)
-    classes = store.labels() if labels else None
-    if labels and classes is None:
-        raise UserError(f"{source} has no labels (a dataset.json), but config.data.labels is set")
-    if classes is not None:
-        require_few(classes[0], source)
+    classes = labels_of(store, source) if labels else None
     least, most = min(own.values()), max(own.values())
     told = [
         f"patches of {width}x{height} of pictures whose longer side is {least} to {most}, at sizes "
@@ -177,10 +191,3 @@ def open_patches(
         identity=identity,
         class_names=() if classes is None else store.class_names(),
     )
-
-
-def _opened(source: str, data_dir: str | None, progress: bool) -> FileStore:
-    store = open_store(source, data_dir, progress, every=True)
-    if not isinstance(store, FileStore):
-        raise UserError(f"{source} has images of one size: patches are of a folder or zip")
-    return store

@@ -116,17 +116,9 @@ def open_source(
     else:
         _check_named(store, (height, width), channels)
         identity, former = store.identity(), []
-    classes = store.labels() if labels else None
-    if labels and classes is None:
-        raise UserError(
-            f"{source} has no labels, but the model is class-conditional: "
-            f"add a dataset.json with labels ({PREPARE} --labels=folders makes one), "
-            "or train without classes"
-        )
-    if classes is not None:
-        require_few(classes[0], source)
-        if progress and (line := gaps(*classes)):
-            tqdm.write(f"{source}: {line}", file=sys.stderr)
+    classes = labels_of(store, source) if labels else None
+    if classes is not None and progress and (line := gaps(*classes)):
+        tqdm.write(f"{source}: {line}", file=sys.stderr)
     return Source(
         store,
         height=height,
@@ -137,6 +129,19 @@ def open_source(
         former_identities=former,
         class_names=() if classes is None else store.class_names(),
     )
+
+
+def labels_of(store: Store, source: str) -> tuple[np.ndarray, int]:
+    """(int64 [n], number of classes); UserError where `source` has none, or too many of them."""
+    classes = store.labels()
+    if classes is None:
+        raise UserError(
+            f"{source} has no labels, but the model is class-conditional: "
+            f"add a dataset.json with labels ({PREPARE} --labels=folders makes one), "
+            "or train without classes"
+        )
+    require_few(classes[0], source)
+    return classes
 
 
 def open_at_own_size(source: str, *, channels: int, data_dir: str | None = None) -> Source:

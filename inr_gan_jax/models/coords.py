@@ -63,14 +63,11 @@ def coordinates(cells: Cells, frame: str) -> tuple[jax.Array, jax.Array]:
     return x, y
 
 
-def cell(size: tuple[int, int], frame: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    """((first, last) of x, (first, last) of y) of a cell, from where its coordinates lie."""
+def cell(size: tuple[int, int], frame: str) -> tuple[float, float]:
+    """(width, height) of a cell; its coordinates are the least of it, in both directions."""
     height, width = size
-    if frame == "corners":
-        half_x, half_y = 1 / max(width - 1, 1), 1 / max(height - 1, 1)
-        return (-half_x, half_x), (-half_y, half_y)
     whole = 1 if frame == "unit" else 2
-    return (0, whole / width), (0, whole / height)
+    return whole / width, whole / height
 
 
 def sides(size: tuple[int, int], frame: str, first: int = 0, rows: int | None = None):

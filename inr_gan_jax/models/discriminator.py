@@ -1,5 +1,6 @@
 """The StyleGAN2 discriminator (Karras et al. 2020), conditioned on labels by projection (2020b)."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from flax import nnx
 from inr_gan_jax.models import folded as folding
 from inr_gan_jax.models import resample
 from inr_gan_jax.models.convolution import add_bias, conv2d
-from inr_gan_jax.models.layers import Conv, Dense, lrelu
+from inr_gan_jax.models.layers import Conv, Dense, lrelu, one_by_one
 from inr_gan_jax.models.mapping import Mapping
 from inr_gan_jax.models.products import at_least_float32
 
@@ -210,12 +211,7 @@ class Discriminator(nnx.Module):
         """
         inputs = jax.tree.map(lambda x: x.astype(dtype), (images_bhwc, tuple(levels)))
         if remat:  # images meet in the minibatch's deviation only
-
-            def one(inputs):
-                outputs = self._blocks(*jax.tree.map(lambda x: x[None], inputs), folded=folded)
-                return jax.tree.map(lambda y: y[0], outputs)
-
-            x, rgb = jax.lax.map(jax.checkpoint(one), inputs)
+            x, rgb = one_by_one(functools.partial(self._blocks, folded=folded), inputs)
         else:
             x, rgb = self._blocks(*inputs, folded=folded)
         if self.config.architecture == "skip":

@@ -9,6 +9,7 @@ from flax import nnx
 from inr_gan_jax.models import inr, practice
 from inr_gan_jax.models.families import GeneratorConfig, check, inr_spec
 from inr_gan_jax.models.hypernet import FlatHypernet, Hypernet, num_styles
+from inr_gan_jax.models.layers import one_by_one
 from inr_gan_jax.models.mapping import Mapping, ResidualMapping
 from inr_gan_jax.models.parameters import InrParams
 from inr_gan_jax.models.stylegan2 import Synthesis
@@ -61,12 +62,12 @@ class Generator(nnx.Module):
         (InrParams, dtype): inr.grid, or one that does the same by kernels.
         """
         if remat:
+            options = {"dtype": dtype, "training": training, "grid": grid}
 
-            def one(inputs):
-                ws, keys = jax.tree.map(lambda x: x[None], inputs)
-                return self.image(ws, dtype=dtype, noise_keys=keys, training=training, grid=grid)[0]
+            def make(ws, keys):
+                return self.image(ws, noise_keys=keys, **options)
 
-            return jax.lax.map(jax.checkpoint(one), (ws_blw, noise_keys))
+            return one_by_one(make, (ws_blw, noise_keys))
         if self.config.family == "stylegan2":
             return self.synthesis(ws_blw, dtype=dtype, noise_keys=noise_keys)
         params = self.hypernet(ws_blw)
@@ -87,14 +88,12 @@ class Generator(nnx.Module):
         `jitter_keys` `[B]` move coordinates within their cells (see models.practice).
         ValueError for StyleGAN2, which has no function.
         """
-        if remat:
 
-            def one(inputs):
-                ws, keys = jax.tree.map(lambda x: x[None], inputs)
-                return [x[0] for x in self.levels(ws, dtype=dtype, jitter_keys=keys)]
+        def make(ws, keys):
+            return practice.levels(self.inr_params(ws), dtype, keys)
 
-            return jax.lax.map(jax.checkpoint(one), (ws_blw, jitter_keys))
-        return practice.levels(self.inr_params(ws_blw), dtype, jitter_keys)
+        inputs = (ws_blw, jitter_keys)
+        return one_by_one(make, inputs) if remat else make(*inputs)
 
     def patches(
         self,
@@ -109,11 +108,9 @@ class Generator(nnx.Module):
 
         Of networks with nodes: see nodes.in_window, also for `coarser`.
         """
-        if remat:
 
-            def one(inputs):
-                ws, window = jax.tree.map(lambda x: x[None], inputs)
-                return self.patches(ws, window, dtype=dtype, coarser=coarser)[0]
+        def make(ws, windows):
+            return practice.patches(self.inr_params(ws), windows, dtype, coarser=coarser)
 
-            return jax.lax.map(jax.checkpoint(one), (ws_blw, windows))
-        return practice.patches(self.inr_params(ws_blw), windows, dtype, coarser=coarser)
+        inputs = (ws_blw, windows)
+        return one_by_one(make, inputs) if remat else make(*inputs)

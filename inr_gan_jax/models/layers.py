@@ -5,6 +5,7 @@ is the same relative size in every layer (Karras et al. 2018, section 4.1).
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,19 @@ class Draws:
         if not hasattr(self, "drawn"):
             return jnp.zeros(shape)
         return self.drawn[kind][start : self.taken[kind]].reshape(shape)
+
+
+def one_by_one(make: Callable, inputs: tuple):
+    """`make(*inputs)` for one image of a batch at a time, whose insides gradients compute again.
+
+    Arrays of `inputs` and of the result have the batch as their first axis.
+    """
+
+    def one(inputs):
+        made = make(*jax.tree.map(lambda x: x[None], inputs))
+        return jax.tree.map(lambda y: y[0], made)
+
+    return jax.lax.map(jax.checkpoint(one), inputs)
 
 
 def lrelu(x: jax.Array) -> jax.Array:

@@ -80,10 +80,11 @@ class InrSpec:
     @property
     def rgb_levels(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of the grids below the last after which there is a sum of RGB."""
-        emitted = {}
-        for block in self.blocks:
-            emitted[block.size] = not self.has_nodes and (bool(block.rgb) or any(emitted.values()))
-        return tuple(size for size, any_rgb in emitted.items() if any_rgb and size != self.size)
+        if self.has_nodes:  # they are no grids of pixels
+            return ()
+        first = next(i for i, block in enumerate(self.blocks) if block.rgb)
+        sizes = dict.fromkeys(block.size for block in self.blocks[first:])
+        return tuple(size for size in sizes if size != self.size)
 
     @property
     def fusible(self) -> bool:

@@ -99,8 +99,8 @@ def on_grid(
 
 def jittered(place: Place, size: tuple[int, int], frame: str, key: jax.Array) -> Place:
     """A grid whose coordinates are moved within their cells, all by as much."""
-    ranges = jnp.asarray(coords.cell(size, frame), place.x.dtype)
-    x, y = (jax.random.uniform(key, (2,)) * (ranges[:, 1] - ranges[:, 0]) + ranges[:, 0])[:, None]
+    moved = jax.random.uniform(key, (2,)) * jnp.asarray(coords.cell(size, frame), place.x.dtype)
+    x, y = moved[:, None]
     return Place.of_sides(place.sides[0] + x, place.sides[1] + y, place.table, place.upsample)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inr_gan_jax.data.patches import Sizes, aspect_of, open_patches, rounded
+from inr_gan_jax.data.patches import Sizes, look_at, open_patches, rounded
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.errors import UserError
 
@@ -40,10 +40,8 @@ def photos(tmp_path):
 
 
 def opened(path, **options):
-    return open_patches(
-        str(path), **{"height": 16, "width": 16, "channels": 3, "labels": False, "sizes": SIZES}
-        | options,
-    )  # fmt: skip
+    defaults = {"height": 16, "width": 16, "channels": 3, "labels": False, "sizes": SIZES}
+    return open_patches(look_at(str(path)), **defaults | options)
 
 
 @given(
@@ -150,7 +148,7 @@ def test_patches_are_functions_of_seed_and_number(photos, mirror):
 def test_shapes_are_rounded_to_quarters(photos):
     assert rounded(1.0) == (1, 1) and rounded(1.4) == (4, 3) and rounded(0.7) == (3, 4)
     assert rounded(1.5) == (4, 3) and rounded(2.2) == (2, 1) and rounded(0.1) == (1, 4)
-    assert aspect_of(str(photos), None, False) == (3, 4)  # of 1, 1.5, 0.7, 0.56, 1 and 0.2
+    assert look_at(str(photos)).aspect() == (3, 4)  # of 1, 1.5, 0.7, 0.56, 1 and 0.2
 
 
 def test_the_shape_of_the_model_is_cut_from_the_middle(photos):
