@@ -1,6 +1,6 @@
 """The GPU at hand: whether it computes what it must, and how near to its limits it does.
 
-    python -m benchmarks.gpu [--budget=480] [--json=gpu.json]
+    python -m benchmarks.gpu [--budget=480] [--only="training*"] [--json=gpu.json]
 
 First parity with golden arrays, then what the device can do (copy, products), then inference and
 training in order of worth, as far as the budget of seconds goes, and the rest of parity (gradients
@@ -13,6 +13,7 @@ command works.
 """
 
 import contextlib
+import fnmatch
 import functools
 import json
 import sys
@@ -32,12 +33,15 @@ from benchmarks.train import configured, phases_of
 from inr_gan_jax.cli import flags as shared
 from inr_gan_jax.cli.run import run
 from inr_gan_jax.costs.program import Cost, cost_of
-from inr_gan_jax.errors import UserError
+from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.runtime.sharding import make_mesh
 from inr_gan_jax.train.trainer import Trainer
 
 BUDGET = flags.DEFINE_integer("budget", 480, "Seconds; what is not reached is said.", lower_bound=1)
 JSON = shared.path("json", None, "A file that holds all rows so far, at any time.")
+ONLY = flags.DEFINE_list(
+    "only", ["*"], "Patterns of `parity inr_gan`, `training ffhq 64 bfloat16`, `gradients`, ..."
+)
 SHORT = flags.DEFINE_bool("short", False, "Tiny networks, few repeats: does the command work?")
 
 TESTS = Path(__file__).parent.parent / "tests"  # whose golden arrays parity is judged by
@@ -77,21 +81,32 @@ def main(_) -> None:
     sys.path.insert(0, str(TESTS))
     from helpers.golden import GENERATORS
 
-    table = Table(BUDGET.value)
     cases = CASES
     if SHORT.value:
         cases = [(what, "digits", 8, "TF32") for what in ("inference", "training")]
-    duties = [functools.partial(_parity, table, name) for name in FIRST]
-    duties.append(functools.partial(_ceilings, table))
-    duties += [functools.partial(_measure, table, *case) for case in cases]
-    if not SHORT.value:
-        duties += [functools.partial(_parity, table, n) for n in GENERATORS if n not in FIRST]
-    duties.append(functools.partial(_gradients, table))
-    for duty in duties:
+    duties = {f"parity {name}": functools.partial(_parity, name=name) for name in FIRST}
+    duties["ceilings"] = _ceilings
+    duties |= {" ".join(map(str, c)): functools.partial(_measure, case=c) for c in cases}
+    later = [name for name in GENERATORS if name not in FIRST and not SHORT.value]
+    duties |= {f"parity {name}": functools.partial(_parity, name=name) for name in later}
+    duties["gradients"] = _gradients
+    chosen = _chosen(list(duties))
+    table = Table(BUDGET.value)
+    for number, name in enumerate(chosen):
         if table.left <= 0:
-            table.add("the budget ended here", None, detail=f"{duty.args[1:]} and what follows")
+            table.add("the budget ended here", None, detail=", ".join(chosen[number:]))
             return
-        duty()
+        duties[name](table)
+
+
+def _chosen(names: list[str]) -> list[str]:
+    """Those that --only's patterns fit, and the ceilings, where a row is a share of them."""
+    for pattern in ONLY.value:
+        if not fnmatch.filter(names, pattern):
+            raise UserError(f"--only={pattern} fits none of the rows{nearest(pattern, names)}")
+    chosen = [n for n in names if any(fnmatch.fnmatch(n, p) for p in ONLY.value)]
+    measured = any(name.startswith(("inference", "training")) for name in chosen)
+    return [n for n in names if n in chosen or (n == "ceilings" and measured)]
 
 
 def _parity(table: Table, name: str) -> None:
@@ -179,8 +194,9 @@ def _ceilings(table: Table) -> None:
         table.add(f"product of {side}^2 matrices, {name}", 2 * side**3 / seconds / 1e12, "TFLOP/s")
 
 
-def _measure(table: Table, what: str, name: str, batch: int, precision: str) -> None:
+def _measure(table: Table, case: tuple[str, str, int, str]) -> None:
     """A row: images a second, and the share of what the device's ceilings allow."""
+    what, name, batch, precision = case
     dtype, products = PRECISIONS[precision]
     label = f"{name}, batch {batch}, {precision}: {what}"
     measured = _inference if what == "inference" else _training
