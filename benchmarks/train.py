@@ -77,19 +77,23 @@ def trainer_for(config: Config) -> Trainer:
 
 def phases_of(trainer: Trainer) -> dict[str, Callable]:
     """Each phase as a case, the state going from one to the next, as in a run."""
-    state = {"now": trainer.init(0)}
-    shapes = trainer.abstract_batch()
-    batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
-    if "window" in batch:  # whole images
-        side = max(trainer.config.model.height, trainer.config.model.width)
-        batch["window"] = batch["window"].at[:, 0].set(side)
-    batch = jax.device_put(batch, over_batch(trainer.mesh))
+    state, batch = {"now": trainer.init(0)}, device_batch(trainer)
 
     def run(phase):
         state["now"], metrics = trainer.compiled[phase](state["now"], batch)
         return metrics, state["now"].images
 
     return {p.name.lower(): functools.partial(run, p) for p in trainer.steps.due(0)}
+
+
+def device_batch(trainer: Trainer) -> dict[str, jax.Array]:
+    """Grey images, whole ones where it trains on patches."""
+    shapes = trainer.abstract_batch()
+    batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
+    if "window" in batch:  # whole images
+        side = max(trainer.config.model.height, trainer.config.model.width)
+        batch["window"] = batch["window"].at[:, 0].set(side)
+    return jax.device_put(batch, over_batch(trainer.mesh))
 
 
 def rows() -> list[dict]:

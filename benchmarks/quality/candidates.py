@@ -11,12 +11,31 @@ NO_TABLES = {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0}
 
 SMALL = {"train.batch_size": 16}
 FALLOFF = {"model.embedding_coarse.falloff": 0.5, "model.embedding_fine.falloff": 0.5}
+ANY_SCALE = SMALL | CONTINUOUS | NO_TABLES | FALLOFF | {"model.rank": 10}
+ADA = {"augment.mode": "ada", "augment.kimg": 50.0}
+# What is tried beside the released recipe alone and beside the one that did best with it.
+ALSO = {
+    "SAN": {"discriminator.san": True},
+    "Fixup": {"discriminator.fixup": True},
+    "LeCam": {"train.lecam": 0.1},
+    "D sees levels": {"train.d_levels": True},
+    "D sees levels, aligned": {"train.d_levels": True, "train.align_weight": 1.0},
+    "jitter": {"train.jitter": True},
+    "higher lr": {"train.g_lr": 0.005, "train.d_lr": 0.005},
+    "lower gamma": {"train.r1_gamma": 0.01},
+    "higher gamma": {"train.r1_gamma": 1.0},
+    "pairs, r1, r2 lazy": RELATIVISTIC,
+    "wider D": {"discriminator.channel_max": 128},
+    "smaller D": {"discriminator.channel_max": 32},
+    "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
+    "finer input": {"model.input_resolution": 16},
+    "augmented": {"augment.mode": "fixed", "augment.p": 0.2},
+    "ADA": ADA,
+    "APA": ADA | {"augment.pipeline": "apa"},
+}
 
 CANDIDATES: dict[str, dict[str, object]] = {
     "released": {},
-    "lower gamma": {"train.r1_gamma": 0.01},
-    "higher gamma": {"train.r1_gamma": 1.0},
-    "higher lr": {"train.g_lr": 0.005, "train.d_lr": 0.005},
     "lower lr": {"train.g_lr": 0.00125, "train.d_lr": 0.00125},
     "cosine": COSINE,
     "r1 every step": {"train.r1_interval": 0, "train.g_interval": 0},
@@ -25,7 +44,6 @@ CANDIDATES: dict[str, dict[str, object]] = {
     },
     "r1, r2 lazy": {"train.r2_gamma": -1.0},
     "pairs": {"train.loss": "relativistic"},
-    "pairs, r1, r2 lazy": RELATIVISTIC,
     "pairs, r1, r2 by differences": RELATIVISTIC
     | {"train.r1_interval": 0, "train.g_interval": 0, "train.penalty": "differences"},
     "pairs, r1, r2 every step": RELATIVISTIC | {"train.r1_interval": 0, "train.g_interval": 0},
@@ -34,38 +52,18 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "no tables": NO_TABLES,
     "continuous": CONTINUOUS,
     "continuous, no tables": CONTINUOUS | NO_TABLES,
-    "D sees levels": {"train.d_levels": True},
-    "D sees levels, aligned": {"train.d_levels": True, "train.align_weight": 1.0},
-    "jitter": {"train.jitter": True},
     "smaller batch": SMALL,
     "smaller batch, rank 10": SMALL | {"model.rank": 10},
     "smaller batch, finer input": SMALL | {"model.input_resolution": 16},
     "smaller batch, no tables": SMALL | NO_TABLES,
     "smaller batch, continuous": SMALL | CONTINUOUS | NO_TABLES,
     "smaller batch, continuous, falloff": SMALL | CONTINUOUS | NO_TABLES | FALLOFF,
-    "smaller batch, continuous, falloff, rank 10": SMALL
-    | CONTINUOUS
-    | NO_TABLES
-    | FALLOFF
-    | {"model.rank": 10},
-    "smaller batch, D sees levels": SMALL | {"train.d_levels": True},
-    "smaller batch, higher lr": SMALL | {"train.g_lr": 0.005, "train.d_lr": 0.005},
-    "smaller batch, pairs": SMALL | RELATIVISTIC,
-    "smaller batch, Fixup": SMALL | {"discriminator.fixup": True},
-    "smaller batch, SAN": SMALL | {"discriminator.san": True},
-    "smaller batch, LeCam": SMALL | {"train.lecam": 0.1},
+    "any-scale": ANY_SCALE,
+    "any-scale, smallest batch": ANY_SCALE | {"train.batch_size": 8},
     "smallest batch": {"train.batch_size": 8},
-    "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
     "higher rank": {"model.rank": 8},
-    "finer input": {"model.input_resolution": 16},
-    "SAN": {"discriminator.san": True},
-    "Fixup": {"discriminator.fixup": True},
-    "LeCam": {"train.lecam": 0.1},
-    "APA": {"augment.mode": "ada", "augment.pipeline": "apa", "augment.kimg": 50.0},
-    "ADA": {"augment.mode": "ada", "augment.kimg": 50.0},
-    "smaller D": {"discriminator.channel_max": 32},
-    "wider D": {"discriminator.channel_max": 128},
-    "augmented": {"augment.mode": "fixed", "augment.p": 0.2},
+    **ALSO,
+    **{f"any-scale, {name}": ANY_SCALE | also for name, also in ALSO.items()},
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from inr_gan_jax.models.fourier import embed
 from inr_gan_jax.models.layers import lrelu
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, weights
 from inr_gan_jax.models.places import Place
-from inr_gan_jax.models.products import at_least_float32
+from inr_gan_jax.models.products import at_least_float32, wide_product
 
 # Bytes of one image's float32 features: above WHOLE they pass in strips (docs/benchmarks.md).
 WHOLE, STRIP = 2**23, 2**21
@@ -47,8 +47,7 @@ class BlockOutput(NamedTuple):
 
 def _product(w_oi: jax.Array, x_in: jax.Array, dtype) -> jax.Array:
     """`W x` in `dtype` with float32 sums: `[out, in] x [in, N] -> [out, N]` float32."""
-    sums = at_least_float32(dtype)
-    return jnp.matmul(w_oi.astype(dtype), x_in.astype(dtype), preferred_element_type=sums)
+    return wide_product(w_oi.astype(dtype), x_in.astype(dtype))
 
 
 def _deviations(h_cn: jax.Array) -> jax.Array:

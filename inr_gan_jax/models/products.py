@@ -17,6 +17,23 @@ def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.matmul(x, w, preferred_element_type=sums).astype(x.dtype)
 
 
+@jax.custom_jvp
+def wide_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`[o, i] x [i, n]` of one type, in the type of the sums.
+
+    What passes back through it has the factors' type: half the bytes of the sums, and no products
+    of bfloat16 with float32, which GPUs have none for.
+    """
+    return jnp.matmul(x, y, preferred_element_type=at_least_float32(x.dtype))
+
+
+@wide_product.defjvp
+def _wide_product_jvp(factors, tangents):
+    (x, y), (dx, dy) = factors, tangents
+    out = wide_product(x, y)
+    return out, (jnp.matmul(dx, y) + jnp.matmul(x, dy)).astype(out.dtype)
+
+
 def product_over_rows(x: jax.Array, dy: jax.Array) -> jax.Array:
     """`[..., i], [..., o] -> [i, o]`, summed over all else; in the type of the sums."""
     x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])

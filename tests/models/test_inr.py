@@ -19,6 +19,7 @@ from inr_gan_jax.models import coords, families, inr, parameters
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.modulation import effective_weight
 from inr_gan_jax.models.parameters import InrParams
+from inr_gan_jax.models.products import wide_product
 
 INDEPENDENT = ("inr_gan", "inr_gan_fmm_tanh", "inr_gan_predicted_coords", "cips", "paper")
 
@@ -290,3 +291,24 @@ def test_spec_is_hashable_and_static():
     spec = families.inr_spec(size_config())
     assert hash(spec) == hash(dataclasses.replace(spec))
     assert families.inr_spec(size_config(rank=3)) == spec  # the rank is the hypernetwork's
+
+
+def test_a_product_in_bfloat16_has_its_gradients_in_bfloat16():
+    """No product of a float32 cotangent, forward sums in float32; in float64 it is a product."""
+    from jax.test_util import check_grads
+
+    x, y = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(3, 5), (5, 7)]))
+    with jax.enable_x64(True):
+        exact = [np.asarray(a, np.float64) for a in (x, y)]
+        check_grads(wide_product, exact, order=2, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7)
+        np.testing.assert_array_equal(wide_product(*exact), jnp.matmul(*exact))
+
+    def loss(x, y):
+        return jnp.sum(jnp.sin(wide_product(x, y)))
+
+    rounded = (x.astype(jnp.bfloat16), y.astype(jnp.bfloat16))
+    assert wide_product(*rounded).dtype == jnp.float32
+    jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1)))(*rounded).jaxpr
+    products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    assert len(products) == 2  # and the forward one, within its own rule
+    assert {v.aval.dtype for e in products for v in e.invars} == {jnp.dtype(jnp.bfloat16)}

@@ -129,7 +129,8 @@ def test_both_networks_learn_from_every_level(batch):
     assert np.abs(got["block8"]["from_level"]["weight"]).max() > 0
 
 
-@pytest.mark.parametrize("penalty", ["exact", pytest.param("differences", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", ["exact", "differences"])
 def test_halves_and_devices_with_everything_on(batch, penalty):
     everything = {"r2_gamma": 0.3, "r1_gamma": 0.5, "penalty": penalty}
     if penalty == "exact":  # of pairs the last bias has no gradient but rounding

@@ -91,7 +91,7 @@ def test_pairs_are_compared_and_both_kinds_penalised():
     assert {"r1/penalty", "r2/penalty"} <= metrics.keys()
 
 
-@pytest.mark.parametrize("penalty", ["exact", "differences"])
+@pytest.mark.parametrize("penalty", [pytest.param("exact", marks=pytest.mark.slow), "differences"])
 def test_halves_and_devices_give_the_gradients_of_the_whole(penalty):
     config = tiny(r1_interval=0, penalty=penalty, **PAIRS)
     augment = dataclasses.replace(config.augment, mode="fixed", p=0.8)
