@@ -20,6 +20,9 @@ SUITE = flags.DEFINE_list("suite", list(SUITES), f"Of {', '.join((*SUITES, *NAME
 ONLY = flags.DEFINE_list("only", [], "Suite quality: SET/CANDIDATE, patterns; suite scales: sets.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Suites quality, scales: runs of each.", lower_bound=1)
 MINUTES = flags.DEFINE_float("minutes", 3.0, "Suites quality, scales: of a run.")
+BY = flags.DEFINE_enum(
+    "by", "seconds", ["seconds", "images"], "Suite quality: what is equal between candidates."
+)
 JSON = flags.DEFINE_string("json", None, "Also write the results to this file.")
 
 

