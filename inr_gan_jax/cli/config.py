@@ -81,13 +81,14 @@ def opened(draft: ConfigDict, workdir: epath.PathLike | None = None):
     from inr_gan_jax.config import parse
     from inr_gan_jax.data import patches
     from inr_gan_jax.data.sources import open_source
+    from inr_gan_jax.models.sizes import aspect_of
 
     config, progress = parse(draft), jax.process_index() == 0
     data_dir = config.data.data_dir or None
     if config.patches.largest:
         pictures = patches.look_at(config.data.source, data_dir, progress)
         if config.model.aspect == "auto":
-            aspect = _recorded_aspect(workdir) or ":".join(map(str, pictures.aspect()))
+            aspect = _recorded_aspect(workdir) or aspect_of(pictures.shape())
             draft.model.aspect = aspect
             config = parse(draft)
     options = {

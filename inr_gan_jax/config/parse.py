@@ -6,7 +6,6 @@ Behind `parse` nothing knows ConfigDict any more.
 import dataclasses
 import math
 import typing
-from fractions import Fraction
 
 from ml_collections import ConfigDict
 
@@ -14,7 +13,7 @@ from inr_gan_jax.config import recipes
 from inr_gan_jax.config.check import check
 from inr_gan_jax.config.schema import DERIVED, Config
 from inr_gan_jax.errors import UserError, nearest
-from inr_gan_jax.models import families
+from inr_gan_jax.models import families, sizes
 from inr_gan_jax.models.families import GeneratorConfig
 
 
@@ -75,7 +74,7 @@ def _completed(model: GeneratorConfig, plain: dict) -> GeneratorConfig:
     patches = plain.get("patches", {})
     largest = patches.get("largest", 0) if isinstance(patches, dict) else 0
     if model.family == "inr_gan_any" and isinstance(largest, int):
-        last = "fine" if max(model.height, model.width) >= model.fine_from else "coarse"
+        last = "fine" if sizes.nominal(model.height, model.width) >= model.fine_from else "coarse"
         embedding = getattr(model, f"embedding_{last}")
         embedding = dataclasses.replace(embedding, finest=max(largest, embedding.finest))
         model = dataclasses.replace(model, **{f"embedding_{last}": embedding})
@@ -83,20 +82,11 @@ def _completed(model: GeneratorConfig, plain: dict) -> GeneratorConfig:
 
 
 def _size(model: GeneratorConfig) -> dict[str, int]:
-    long = max(model.height, model.width)
     try:
-        width, height = map(int, model.aspect.split(":"))
-        shape = Fraction(width, height)
-        short = min(shape, 1 / shape)
-    except (ValueError, ZeroDivisionError):
-        short = Fraction(0)
-    if short <= 0 or 4 * short % 1:
-        raise UserError(
-            f"config.model.aspect = {model.aspect!r} must be width:height, the shorter side in "
-            "quarters of the longer (1:1, 4:3, 2:1, 4:1), or auto with config.patches.largest"
-        )
-    other = int(long * short)
-    width, height = (long, other) if shape >= 1 else (other, long)
+        height, width = sizes.of_aspect(model.aspect, model.height, model.width)
+    except ValueError as error:
+        auto = ", or auto with config.patches.largest"
+        raise UserError(f"config.model.aspect = {error}{auto}") from error
     return {"width": width, "height": height}
 
 
@@ -106,7 +96,7 @@ def _levels(model: GeneratorConfig) -> tuple[tuple[int, int], ...]:
         levels = families.inr_spec(model).rgb_levels
     except ValueError:  # for `check` to say
         return ()
-    return tuple(size for size in levels if max(size) > 4)
+    return tuple(size for size in levels if sizes.nominal(*size) > 4)
 
 
 def to_plain(config: Config) -> dict:

@@ -5,8 +5,8 @@ wanted, and a window of that many pixels; the picture is resampled to it, antial
 pixels ("Any-resolution training", Chai et al. 2022). All of it is a function of (seed, k).
 """
 
+import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +20,6 @@ from inr_gan_jax.data.stores import FileStore, Store
 from inr_gan_jax.data.survey import look
 from inr_gan_jax.errors import UserError
 
-UNIT = 4  # sizes are multiples of it, so that both sides are whole at every aspect of quarters
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -34,15 +32,15 @@ class Sizes:
     whole: float
     scales: str
 
-    def draw(self, random: np.random.Generator, smallest: int, own: int) -> int:
-        """A longer side, a multiple of UNIT; of a picture whose own is `own`, never more."""
-        most = min(own, self.largest) // UNIT * UNIT
+    def draw(self, random: np.random.Generator, smallest: int, own: int, unit: int = 4) -> int:
+        """A longer side, a multiple of `unit`; of a picture whose own is `own`, never more."""
+        most = min(own, self.largest) // unit * unit
         if random.random() < self.whole or most <= smallest:
             return smallest
         if self.scales == "log":
             size = smallest * (most / smallest) ** random.random()
-            return int(size) // UNIT * UNIT
-        return UNIT * int(random.integers(smallest // UNIT, most // UNIT + 1))
+            return int(size) // unit * unit
+        return unit * int(random.integers(smallest // unit, most // unit + 1))
 
 
 class Patches(Source):
@@ -51,6 +49,8 @@ class Patches(Source):
     def __init__(self, store: Store, sizes: Sizes, told: list[str], **options):
         super().__init__(store, **options)
         self.sizes, self.told = sizes, told
+        of_long = max(self.height, self.width) // math.gcd(self.height, self.width)
+        self.unit = of_long * math.ceil(4 / of_long)  # of longer sides: both sides are whole
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         picture, label = self.raw(index)
@@ -70,7 +70,7 @@ class Patches(Source):
         """(picture, ...) -> (uint8 patch, ..., window): pixels of the longer side, top, left."""
         picture, *rest = item
         long = max(self.height, self.width)
-        size = self.sizes.draw(random, long, max(picture.size))
+        size = self.sizes.draw(random, long, max(picture.size), self.unit)
         height, width = self.height * size // long, self.width * size // long
         top = int(random.integers(height - self.height + 1))
         left = int(random.integers(width - self.width + 1))
@@ -100,15 +100,12 @@ class Pictures(NamedTuple):
     store: FileStore
     found: list[anything.Found | UserError]
 
-    def aspect(self) -> tuple[int, int]:
-        """(width, height) of the median shape, the shorter side in quarters of the longer.
-
-        UserError where no picture can be read.
-        """
+    def shape(self) -> float:
+        """Width over height, of the median picture; UserError where none can be read."""
         sizes = [one.size for one in self.found if isinstance(one, anything.Found)]
         if not sizes:
             raise UserError(f"{self.name} holds no picture that can be read")
-        return rounded(float(np.median([width / height for height, width in sizes])))
+        return float(np.median([width / height for height, width in sizes]))
 
 
 def look_at(source: str, data_dir: str | None = None, progress: bool = True) -> Pictures:
@@ -120,14 +117,6 @@ def look_at(source: str, data_dir: str | None = None, progress: bool = True) -> 
     if not isinstance(store, FileStore):
         raise UserError(f"{source} has images of one size: patches are of a folder or zip")
     return Pictures(source, store, list(look(store, range(len(store)), progress)))
-
-
-def rounded(shape: float) -> tuple[int, int]:
-    """Width over height -> (width, height) in lowest terms, the shorter a number of quarters."""
-    quarters = min(max(round(4 * min(shape, 1 / shape)), 1), 4)
-    short = Fraction(quarters, 4)
-    pair = short.denominator, short.numerator
-    return pair if shape >= 1 else pair[::-1]
 
 
 def open_patches(

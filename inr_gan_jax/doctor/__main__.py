@@ -94,7 +94,8 @@ def _job():
         found = jax.devices()
     if config.model.aspect == "auto":
         print(
-            "the shape of the pictures is not known here: square patches, the most that they can be"
+            "the shape of the pictures is not known here: square patches "
+            "(--config.model.aspect=3:2 tells another)"
         )
     if config.data.labels:
         config, source = opened(CONFIG.value)

@@ -14,6 +14,7 @@ from inr_gan_jax.models.convolution import add_bias, conv2d
 from inr_gan_jax.models.layers import Conv, Dense, lrelu, one_by_one
 from inr_gan_jax.models.mapping import Mapping
 from inr_gan_jax.models.products import at_least_float32
+from inr_gan_jax.models.sizes import nominal as nominal_of
 
 ARCHITECTURES = ("resnet", "skip", "orig")
 
@@ -53,10 +54,10 @@ class DiscriminatorConfig:
             raise ValueError(
                 f"discriminator.fixup needs architecture resnet, not {self.architecture}"
             )
-        if self.channel_base < max(self.height, self.width):
+        if self.channel_base < (final := nominal_of(self.height, self.width)):
             raise ValueError(
                 f"discriminator.channel_base = {self.channel_base} leaves no channels at "
-                f"{max(self.height, self.width)}: there are channel_base // resolution of them"
+                f"{final}: there are channel_base // resolution of them"
             )
 
 
@@ -83,7 +84,7 @@ class DiscriminatorBlock(nnx.Module):
         self.architecture = config.architecture
         if first or config.architecture == "skip":
             self.from_rgb = Conv(config.channels, inputs, 1, rngs=rngs)
-        if nominal in map(max, config.levels):
+        if nominal in [nominal_of(*size) for size in config.levels]:
             self.from_level = Conv(config.channels, inputs, 1, rngs=rngs)
         self.conv0 = Conv(inputs, inputs, 3, rngs=rngs)
         self.conv1 = Conv(inputs, outputs, 3, rngs=rngs)
@@ -91,7 +92,7 @@ class DiscriminatorBlock(nnx.Module):
             self.skip = Conv(inputs, outputs, 1, rngs=rngs, bias=False)
         self.fixup = config.fixup
         if self.fixup:  # L branches of two layers: L^(-1/2), and 0
-            branches = math.log2(max(config.height, config.width) / 4)
+            branches = math.log2(nominal_of(config.height, config.width) / 4)
             self.conv0.weight[...] *= branches**-0.5
             self.conv1.weight[...] *= 0
 
@@ -140,11 +141,13 @@ class DiscriminatorBlock(nnx.Module):
 
 def layer_paths(config: DiscriminatorConfig) -> list[tuple[str, ...]]:
     """Where the layers' parameters lie, in the order in which an image passes them."""
-    paths, nominal = [], max(config.height, config.width)
+    paths, final = [], nominal_of(config.height, config.width)
+    nominal = final
     while nominal > 4:
-        first = nominal == max(config.height, config.width)
+        first = nominal == final
         names = ["from_rgb"] * (first or config.architecture == "skip")
-        names += ["from_level"] * (nominal in map(max, config.levels)) + ["conv0", "conv1"]
+        seen = nominal in [nominal_of(*size) for size in config.levels]
+        names += ["from_level"] * seen + ["conv0", "conv1"]
         names += ["skip"] * (config.architecture == "resnet")
         paths += [(f"block{nominal}", name) for name in names]
         nominal //= 2
@@ -157,7 +160,7 @@ class Discriminator(nnx.Module):
 
     def __init__(self, config: DiscriminatorConfig, *, rngs: nnx.Rngs):
         self.config = config
-        nominal = max(config.height, config.width)
+        nominal = nominal_of(config.height, config.width)
         size = (config.height * 4 // nominal, config.width * 4 // nominal)
         names, first = [], True
 

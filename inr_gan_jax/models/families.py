@@ -12,6 +12,8 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.modulation import KINDS
 from inr_gan_jax.models.parameters import Block, InrSpec, Layer
 from inr_gan_jax.models.places import UPSAMPLING
+from inr_gan_jax.models.sizes import check_size
+from inr_gan_jax.models.sizes import nominal as nominal_of
 
 COARSE = Embedding(log=64, diagonal=True, cosine=True, table=128)
 FINE = Embedding(log=32, cosine=True, random=32, table=64)
@@ -23,10 +25,10 @@ class GeneratorConfig:
 
     Blocks run at `input_resolution` (0: the final one) and above; those that run at `fine_from` or
     above use `embedding_fine` and have `extra_layers` more layers. Resolutions count along the
-    longer side. `paper_blocks` (family `paper`): resolution, width, features, layers, RGB or not.
+    side that is a power of two. `paper_blocks` (family `paper`): resolution, width, features, layers, RGB or not.
     `channels_at`, `extra_at`: rows of (resolution, channels) or (resolution, extra layers) that are
     other than `channel_base`, `channel_max` and `extra_layers` say. `aspect` ("4:3", width first):
-    the longer side is the larger of `width` and `height`, the other follows, in quarters of it;
+    one side is the power of two of `width` and `height`, the other follows (see models.sizes);
     "auto": that of the pictures (see data.patches), "": as `width` and `height` say.
     """
 
@@ -175,33 +177,19 @@ FAMILIES = {
 }
 
 
-def check_size(height: int, width: int) -> None:
-    """Raises ValueError unless generator and discriminator can have this image size."""
-    long, short = max(height, width), min(height, width)
-    if long < 8 or long & (long - 1):
-        raise ValueError(
-            f"images of {width}x{height}: the longer side must be a power of two, 8 or more"
-        )
-    if short < 1 or short % (long // 4):
-        legal = ", ".join(str(long * k // 4) for k in (1, 2, 3, 4))
-        raise ValueError(
-            f"images of {width}x{height}: with a longer side of {long} the shorter one "
-            f"must be one of {legal}"
-        )
-
-
 def check(config: GeneratorConfig) -> None:
     """Raises ValueError, one line, where no such generator can be built."""
-    check_size(config.height, config.width)
+    check_size(config.height, config.width, beside=config.family == "inr_gan_any")
+    final = nominal_of(config.height, config.width)
     if config.channels not in (1, 3, 4):
         raise ValueError(f"images have 1, 3 or 4 channels, not {config.channels}")
     for field in ("z_dim", "w_dim", "rank", "channel_base", "channel_max", "mapping_layers"):
         if getattr(config, field) < 1:
             raise ValueError(f"model.{field} = {getattr(config, field)} must be 1 or more")
-    if config.channel_base < max(config.height, config.width):
+    if config.channel_base < final:
         raise ValueError(
             f"model.channel_base = {config.channel_base} leaves no channels at "
-            f"{max(config.height, config.width)}: there are channel_base // resolution of them"
+            f"{final}: there are channel_base // resolution of them"
         )
     if config.upsampling not in UPSAMPLING:
         raise ValueError(
@@ -211,7 +199,6 @@ def check(config: GeneratorConfig) -> None:
         raise ValueError(
             f"model.modulation = {config.modulation!r} is not one of {', '.join(KINDS)}"
         )
-    final = max(config.height, config.width)
     r = config.input_resolution or final
     if config.upsampling == "continuous" and min(_size(config, r)) < 2:
         raise ValueError(
@@ -246,12 +233,12 @@ def inr_spec(config: GeneratorConfig) -> InrSpec:
 
 
 def _size(config: GeneratorConfig, resolution: int) -> tuple[int, int]:
-    final = max(config.height, config.width)
+    final = nominal_of(config.height, config.width)
     return config.height * resolution // final, config.width * resolution // final
 
 
 def _released_spec(config: GeneratorConfig) -> InrSpec:
-    final = max(config.height, config.width)
+    final = nominal_of(config.height, config.width)
     start = config.input_resolution or final
     blocks, before, nominal = [], 0, 4
     while nominal <= final:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inr_gan_jax.data.patches import Sizes, look_at, open_patches, rounded
+from inr_gan_jax.data.patches import Sizes, look_at, open_patches
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.models.sizes import SHAPES, aspect_of, check_size, nominal, of_aspect
 
 SIZES = Sizes(largest=40, whole=0.25, scales="uniform")
 
@@ -145,10 +146,26 @@ def test_patches_are_functions_of_seed_and_number(photos, mirror):
     assert not np.array_equal(read(1, seed=4)[0]["window"], whole[0]["window"])
 
 
-def test_shapes_are_rounded_to_quarters(photos):
-    assert rounded(1.0) == (1, 1) and rounded(1.4) == (4, 3) and rounded(0.7) == (3, 4)
-    assert rounded(1.5) == (4, 3) and rounded(2.2) == (2, 1) and rounded(0.1) == (1, 4)
-    assert look_at(str(photos)).aspect() == (3, 4)  # of 1, 1.5, 0.7, 0.56, 1 and 0.2
+def test_shapes_are_those_that_models_can_have(photos):
+    for shape, wanted in {
+        1.0: "1:1", 1.4: "4:3", 0.7: "2:3", 1.5: "3:2", 0.667: "2:3", 0.75: "3:4",
+        16 / 9: "7:4", 2.2: "9:4", 0.1: "1:4", 9.0: "4:1", 0.8: "4:5",
+    }.items():  # fmt: skip
+        assert aspect_of(shape) == wanted
+    assert look_at(str(photos)).shape() == pytest.approx(0.85, abs=0.01)  # .2, .56, .7, 1, 1, 1.5
+
+
+@given(st.sampled_from(SHAPES), st.sampled_from([8, 16, 32, 256]))
+def test_sizes_of_shapes_are_sizes_of_models(shape, side):
+    """Exactly of that shape, the same when asked again, and halved down to 8 without a rest."""
+    aspect = f"{shape.numerator}:{shape.denominator}"
+    height, width = of_aspect(aspect, side, side)
+    assert width * shape.denominator == height * shape.numerator
+    assert of_aspect(aspect, height, width) == (height, width)
+    check_size(height, width, beside=True)
+    final = nominal(height, width)
+    assert final == side
+    assert all((n * 4) % final == 0 for n in (height, width))
 
 
 def test_the_shape_of_the_model_is_cut_from_the_middle(photos):

@@ -191,7 +191,7 @@ def test_finest_waves_follow_the_largest_size():
         ("inr_gan_any", {"patches.largest": 512, "train.jitter": True}, "lie anywhere as it is"),
         ("inr_gan_any", {"model.aspect": "3/2"}, "must be width:height"),
         ("inr_gan_any", {"model.aspect": "auto"}, "aspect=auto needs config.patches.largest"),
-        ("inr_gan_any", {"model.aspect": "3:2"}, "in quarters of the longer"),
+        ("inr_gan_any", {"model.aspect": "5:3"}, "one side in quarters of the other"),
         ("inr_gan_any", {"model.aspect": "-3:2"}, "must be width:height"),
         ("inr_gan_any", {"model.aspect": "4:1", "model.input_resolution": 4}, "leaves one node"),
         ("inr_gan_any", {"train.d_levels": True}, "has no levels of more than 4"),
