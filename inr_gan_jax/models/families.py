@@ -25,11 +25,12 @@ class GeneratorConfig:
 
     Blocks run at `input_resolution` (0: the final one) and above; those that run at `fine_from` or
     above use `embedding_fine` and have `extra_layers` more layers. Resolutions count along the
-    side that is a power of two. `paper_blocks` (family `paper`): resolution, width, features, layers, RGB or not.
-    `channels_at`, `extra_at`: rows of (resolution, channels) or (resolution, extra layers) that are
-    other than `channel_base`, `channel_max` and `extra_layers` say. `aspect` ("4:3", width first):
-    one side is the power of two of `width` and `height`, the other follows (see models.sizes);
-    "auto": that of the pictures (see data.patches), "": as `width` and `height` say.
+    side that is a power of two. `paper_blocks` (family `paper`): resolution, width, features,
+    layers, RGB or not. `channels_at`, `extra_at`: rows of (resolution, channels) or (resolution,
+    extra layers) that are other than `channel_base`, `channel_max` and `extra_layers` say.
+    `aspect` ("4:3", width first): one side is the power of two of `width` and `height`, the other
+    follows (see models.sizes); "auto": that of the pictures (see data.patches), "": as `width` and
+    `height` say.
     """
 
     family: str = "inr_gan"

@@ -16,6 +16,7 @@ from inr_gan_jax.cli.config import opened
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.render.image import ContinuousImage
+from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.train import loop
 from inr_gan_jax.train.recipe import Phase
 from inr_gan_jax.train.workdir import RUN_FILE
@@ -166,6 +167,9 @@ def test_a_run_keeps_its_aspect_and_goes_on_exactly(photos, tmp_path):
         loop.train(*opened(draft, tmp_path / "once"), tmp_path / "once")
     assert draft.model.aspect == "4:3"
     assert configs.parse(draft).model.height == 6
+    of_checkpoint = draft_of(photos, 0.04)
+    opened(of_checkpoint, next((tmp_path / "once" / FOLDER).iterdir()))
+    assert of_checkpoint.model.aspect == "4:3"
     fresh = draft_of(photos, 0.04)
     opened(fresh, tmp_path / "new")
     assert fresh.model.aspect == "1:2"
