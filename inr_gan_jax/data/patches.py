@@ -5,7 +5,9 @@ wanted, and a window of that many pixels; the picture is resampled to it, antial
 pixels ("Any-resolution training", Chai et al. 2022). All of it is a function of (seed, k).
 """
 
+import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,9 +48,10 @@ class Sizes:
 class Patches(Source):
     """A source of pictures of any sizes; an index gives one whole, at the model's size."""
 
-    def __init__(self, store: Store, sizes: Sizes, told: list[str], **options):
+    def __init__(self, store: Store, sizes: Sizes, told: list[str], own: list[int], **options):
         super().__init__(store, **options)
         self.sizes, self.told = sizes, told
+        self._own = own  # longer sides; 0: cannot be read
         of_long = max(self.height, self.width) // math.gcd(self.height, self.width)
         self.unit = of_long * math.ceil(4 / of_long)  # of longer sides: both sides are whole
 
@@ -65,6 +68,26 @@ class Patches(Source):
         cut = Fit(self.height, self.width, crop="center").window(*picture.size)
         picture = converted(picture, self.channels).crop(cut)
         return picture, 0 if self._labels is None else int(self._labels[index])
+
+    def whole_at(self, sizes: Iterable[int]) -> "Patches":
+        """Whole pictures at the largest of `sizes` (longer sides) that two or more of them have.
+
+        Those that are smaller are left out. UserError where there are none.
+        """
+        long = max(self.height, self.width)
+        whole = [n for n in sizes if not (self.height * n % long or self.width * n % long)]
+        for size in sorted(whole, reverse=True):
+            large = [i for i, own in enumerate(self._own) if own >= size]
+            if len(large) > 1:
+                break
+        else:
+            raise UserError(f"{self.name} holds no two pictures of the sizes asked for")
+        found = copy.copy(self)
+        found.height, found.width = self.height * size // long, self.width * size // long
+        found._store, found._own = self._store.only(large), [self._own[i] for i in large]
+        found._labels, found.num_classes = None, 0
+        found.content_hash = self._hash([self.content_hash, size])
+        return found
 
     def patch(self, item: tuple, random: np.random.Generator) -> tuple:
         """(picture, ...) -> (uint8 patch, ..., window): pixels of the longer side, top, left."""
@@ -157,7 +180,8 @@ def open_patches(
         )
     # What cannot be read stays in its place, where others stand in for it while training: were it
     # left out, the run would be another one as soon as a picture breaks.
-    store = store.only(i for i, one in enumerate(found) if i in own or isinstance(one, UserError))
+    kept = [i for i, one in enumerate(found) if i in own or isinstance(one, UserError)]
+    store = store.only(kept)
     identity, *_ = store.identities(progress)
     classes = labels_of(store, source) if labels else None
     least, most = min(own.values()), max(own.values())
@@ -173,6 +197,7 @@ def open_patches(
         store,
         sizes,
         told,
+        [own.get(i, 0) for i in kept],
         height=height,
         width=width,
         channels=channels,

@@ -192,3 +192,17 @@ def test_what_cannot_be(photos):
     reader = batches(source, seed=0, batch_size=6, mirror=False, threads=0, max_skipped=1)
     assert next(reader)["image"].shape == (6, 16, 16, 3)  # another stands in for it
     reader.close()
+
+
+def test_whole_pictures_at_the_largest_size_that_they_have(photos):
+    """Those that are smaller are left out; the first picture, resized by Pillow alone."""
+    source = opened(photos, width=8)
+    larger = source.whole_at([16, 24, 4096])
+    assert (larger.height, larger.width) == (24, 12) and 2 <= len(larger) < len(source)
+    picture, _ = larger.raw(0)
+    wanted = picture.resize((12, 24), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(larger[0][0], np.asarray(wanted))
+    assert larger.content_hash != source.content_hash
+    assert (source.height, source.width) == (16, 8)
+    with pytest.raises(UserError, match="no two pictures of the sizes"):
+        source.whole_at([5000])
