@@ -105,10 +105,10 @@ def report(
 
     config, source = opened(draft, workdir)
     larger = None
-    if config.patches.largest and sizes:  # the pictures themselves are larger than the model
-        larger = source.whole_at([*sizes, max(config.model.height, config.model.width)])
     if reference is not None:
         larger = open_at_own_size(str(reference), channels=config.model.channels)
+    elif config.patches.largest:  # the pictures themselves are larger than the model
+        larger = source.whole_at([*sizes, max(config.model.height, config.model.width)])
     use_compilation_cache()
     return report_workdir(
         config,

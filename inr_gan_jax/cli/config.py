@@ -109,15 +109,17 @@ def opened(draft: ConfigDict, workdir: epath.PathLike | None = None):
 
 def _recorded_aspect(workdir: epath.PathLike | None) -> str:
     """The aspect that the run has ("4:3"), or "" at its first start; also of its checkpoints."""
+    from inr_gan_jax.storage.checkpoint import FOLDER
     from inr_gan_jax.train.workdir import RUN_FILE
 
     if workdir is None:
         return ""
-    given = epath.Path(workdir).expanduser()
-    for folder in (given, given.parent.parent):  # RUN, RUN/checkpoints/STEP
-        if (record := folder / RUN_FILE).exists():
-            try:
-                return json.loads(record.read_text())["config"]["model"]["aspect"]
-            except (ValueError, KeyError, TypeError):  # for the run to say
-                return ""
-    return ""
+    run = epath.Path(workdir).expanduser()
+    if run.parent.name == FOLDER:
+        run = run.parent.parent
+    if not (record := run / RUN_FILE).exists():
+        return ""
+    try:
+        return json.loads(record.read_text())["config"]["model"]["aspect"]
+    except (ValueError, KeyError, TypeError):  # for the run to say
+        return ""
