@@ -33,6 +33,7 @@ ROOMS = (
     "doctor",  # what training would cost
     "project",  # a photo's place in a model
     "convert",  # checkpoints and exports
+    "view",  # functions to look at
 )
 # What else a room, or a module, must not import, of ours or of others.
 FORBIDDEN = {

@@ -45,6 +45,14 @@ def save_images(path: epath.PathLike, params: InrParams, dtype: str = "float32")
 
     Raises UserError for another dtype, OSError where nothing can be written.
     """
+    data, each = encoded(params, dtype)
+    with replaced(epath.Path(path)) as file:
+        file.write(data)
+    return len(data), each
+
+
+def encoded(params: InrParams, dtype: str = "float32") -> tuple[bytes, int]:
+    """A file's bytes, and how many of them each image takes (see save_images)."""
     if dtype not in DTYPES:
         raise UserError(f"dtype = {dtype!r}: .inr files hold {' or '.join(DTYPES)} numbers")
     entries = [*_walk("shared", params.shared), *_walk("image", params.image)]
@@ -54,11 +62,8 @@ def save_images(path: epath.PathLike, params: InrParams, dtype: str = "float32")
         "spec": dataclasses.asdict(params.spec),
         "empty": [name for name, entry in entries if entry is None],
     }
-    data = safetensors.numpy.save(arrays, {KEY: json.dumps(header)})
-    with replaced(epath.Path(path)) as file:
-        file.write(data)
     of_images = sum(a.nbytes for name, a in arrays.items() if name.startswith("image/"))
-    return len(data), of_images // len(params)
+    return safetensors.numpy.save(arrays, {KEY: json.dumps(header)}), of_images // len(params)
 
 
 def open_images(path: epath.PathLike) -> InrParams:
