@@ -6,5 +6,5 @@ from helpers.browser import opened
 
 @pytest.fixture(scope="module")
 def browser():
-    with opened() as driver:
+    with opened(600, 450) as driver:
         yield driver

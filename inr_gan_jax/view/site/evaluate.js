@@ -124,16 +124,12 @@ class Cpu {
   }
 
   layer(place, { matrix: m, hidden, embedded, added, grows, activation = "none", gain = 1 }) {
-    const [w, h] = sizeOf(place), n = w * h, out = new Float32Array(m.outputs * n), CHUNK = 1024;
+    const [w, h] = sizeOf(place), n = w * h, out = new Float32Array(m.outputs * n), CHUNK = 256;
+    if (m.bias) for (let o = 0; o < m.outputs; o++) out.fill(m.bias[o], o * n, (o + 1) * n);
     for (let from = 0; from < n; from += CHUNK) {
       const to = Math.min(from + CHUNK, n);
-      for (let o = 0; o < m.outputs; o++) {
-        const sums = out.subarray(o * n + from, o * n + to);
-        if (m.bias) sums.fill(m.bias[o]);
-        const row = o * m.stride + m.from;
-        if (m.hidden) accumulate(sums, m.weight, row, hidden, m.hidden, from, n);
-        if (m.embedded) accumulate(sums, m.weight, row + m.hidden, embedded, m.embedded, from, n);
-      }
+      accumulate(out, m, m.from, hidden, m.hidden, from, to, n);
+      accumulate(out, m, m.from + m.hidden, embedded, m.embedded, from, to, n);
     }
     if (added && grows) addUpsampled(out, added, m.outputs, place);
     else if (added) for (let k = 0; k < out.length; k++) out[k] += added[k];
@@ -149,19 +145,35 @@ class Cpu {
   }
 }
 
-// sums += `count` weights from `row` on, times as many planes; four at a time.
-function accumulate(sums, weight, row, planes, count, from, n) {
-  let i = 0;
-  for (; i + 4 <= count; i += 4) {
-    const w0 = weight[row + i], w1 = weight[row + i + 1], w2 = weight[row + i + 2], w3 = weight[row + i + 3];
-    const p0 = i * n + from, p1 = p0 + n, p2 = p1 + n, p3 = p2 + n;
-    for (let k = 0; k < sums.length; k++) {
-      sums[k] += w0 * planes[p0 + k] + w1 * planes[p1 + k] + w2 * planes[p2 + k] + w3 * planes[p3 + k];
+// out += a matrix's columns from `first` on times `count` planes, at positions `from` to `to` of n.
+//
+// Four outputs of four inputs at a time: numbers are converted to float64 and back, each a quarter
+// as often.
+function accumulate(out, { weight, stride, outputs }, first, planes, count, from, to, n) {
+  const fours = outputs - (outputs % 4), even = count - (count % 4);
+  for (let o = 0; o < fours; o += 4) {
+    const q0 = o * n, q1 = q0 + n, q2 = q1 + n, q3 = q2 + n;
+    for (let i = 0; i < even; i += 4) {
+      const p0 = i * n, p1 = p0 + n, p2 = p1 + n, p3 = p2 + n;
+      const a = o * stride + first + i, b = a + stride, c = b + stride, d = c + stride;
+      const a0 = weight[a], a1 = weight[a + 1], a2 = weight[a + 2], a3 = weight[a + 3];
+      const b0 = weight[b], b1 = weight[b + 1], b2 = weight[b + 2], b3 = weight[b + 3];
+      const c0 = weight[c], c1 = weight[c + 1], c2 = weight[c + 2], c3 = weight[c + 3];
+      const d0 = weight[d], d1 = weight[d + 1], d2 = weight[d + 2], d3 = weight[d + 3];
+      for (let k = from; k < to; k++) {
+        const v0 = planes[p0 + k], v1 = planes[p1 + k], v2 = planes[p2 + k], v3 = planes[p3 + k];
+        out[q0 + k] += a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3;
+        out[q1 + k] += b0 * v0 + b1 * v1 + b2 * v2 + b3 * v3;
+        out[q2 + k] += c0 * v0 + c1 * v1 + c2 * v2 + c3 * v3;
+        out[q3 + k] += d0 * v0 + d1 * v1 + d2 * v2 + d3 * v3;
+      }
     }
   }
-  for (; i < count; i++) {
-    const w0 = weight[row + i], p0 = i * n + from;
-    for (let k = 0; k < sums.length; k++) sums[k] += w0 * planes[p0 + k];
+  for (let o = 0; o < outputs; o++) { // what is left of both
+    for (let i = o < fours ? even : 0; i < count; i++) {
+      const w = weight[o * stride + first + i], q = o * n, p = i * n;
+      for (let k = from; k < to; k++) out[q + k] += w * planes[p + k];
+    }
   }
 }
 

@@ -1,32 +1,27 @@
 // The machine that is WebGL2: features are arrays of float32 textures, four channels to a texel.
 //
-// A layer is drawn in passes of 16 outputs; all of its inputs are added up in one fragment.
+// A layer is drawn in passes of up to 16 outputs, whose weights are a uniform block: a pass adds up
+// all of its inputs in one fragment.
 
 const VERTEX = `#version 300 es
 void main() { gl_Position = vec4(gl_VertexID == 1 ? 3. : -1., gl_VertexID == 2 ? 3. : -1., 0., 1.); }`;
 
-const FRAGMENT = `#version 300 es
+// Of `outs` texels of outputs; `room` is the uniform block's size in vectors.
+const fragment = (outs, room) => `#version 300 es
 precision highp float;
 precision highp int;
 precision highp sampler2D;
 precision highp sampler2DArray;
+layout(std140) uniform Weights { vec4 weights[${room}]; };  // inputs x outputs x 4, then the bias
 uniform sampler2DArray hidden, embedded, added;
-uniform sampler2D weights, columns, rows;  // of a row: inputs, then the bias; low, high and weight
+uniform sampler2D columns, rows;  // low, high and weight
 uniform int hiddens, embeddeds, first, joined;  // joined: 0 nothing, 1 here, 2 the level below
 uniform vec2 slopes;
-layout(location = 0) out vec4 out0;
-layout(location = 1) out vec4 out1;
-layout(location = 2) out vec4 out2;
-layout(location = 3) out vec4 out3;
-vec4 sums[4];
+${each(outs, (k) => `layout(location = ${k}) out vec4 out${k};`)}
+vec4 sums[${outs}];
 
-void multiply(vec4 v, int column) {
-  for (int k = 0; k < 4; k++) {
-    sums[k] += mat4(texelFetch(weights, ivec2(column, first + k), 0),
-                    texelFetch(weights, ivec2(column + 1, first + k), 0),
-                    texelFetch(weights, ivec2(column + 2, first + k), 0),
-                    texelFetch(weights, ivec2(column + 3, first + k), 0)) * v;
-  }
+void multiply(vec4 v, int at) {
+  ${each(outs, (k) => `sums[${k}] += mat4(${[0, 1, 2, 3].map((c) => `weights[at + ${4 * k + c}]`)}) * v;`)}
 }
 
 vec4 upsampled(int layer, vec4 column, vec4 row) {
@@ -42,52 +37,53 @@ vec4 activated(vec4 v) { return mix(v * slopes.y, v * slopes.x, step(0., v)); }
 
 void main() {
   ivec2 at = ivec2(gl_FragCoord.xy);
-  int bias = 4 * (hiddens + embeddeds);
-  for (int k = 0; k < 4; k++) sums[k] = texelFetch(weights, ivec2(bias, first + k), 0);
-  for (int i = 0; i < hiddens; i++) multiply(texelFetch(hidden, ivec3(at, i), 0), 4 * i);
+  int bias = ${4 * outs} * (hiddens + embeddeds);
+  for (int k = 0; k < ${outs}; k++) sums[k] = weights[bias + k];
+  for (int i = 0; i < hiddens; i++) multiply(texelFetch(hidden, ivec3(at, i), 0), ${4 * outs} * i);
   for (int i = 0; i < embeddeds; i++) {
-    multiply(texelFetch(embedded, ivec3(at, i), 0), 4 * (hiddens + i));
+    multiply(texelFetch(embedded, ivec3(at, i), 0), ${4 * outs} * (hiddens + i));
   }
-  if (joined == 1) for (int k = 0; k < 4; k++) sums[k] += texelFetch(added, ivec3(at, first + k), 0);
+  if (joined == 1) for (int k = 0; k < ${outs}; k++) sums[k] += texelFetch(added, ivec3(at, first + k), 0);
   if (joined == 2) {
     vec4 column = texelFetch(columns, ivec2(at.x, 0), 0), row = texelFetch(rows, ivec2(at.y, 0), 0);
-    for (int k = 0; k < 4; k++) sums[k] += upsampled(first + k, column, row);
+    for (int k = 0; k < ${outs}; k++) sums[k] += upsampled(first + k, column, row);
   }
-  out0 = activated(sums[0]);
-  out1 = activated(sums[1]);
-  out2 = activated(sums[2]);
-  out3 = activated(sums[3]);
+  ${each(outs, (k) => `out${k} = activated(sums[${k}]);`)}
 }`;
 
+const each = (count, line) => Array.from({ length: count }, (_, k) => line(k)).join("\n  ");
 const texels = (channels) => Math.ceil(channels / 4);
-const SAMPLERS = ["hidden", "embedded", "added", "weights", "columns", "rows"];
+const SAMPLERS = ["hidden", "embedded", "added", "columns", "rows"];
+const UNIFORMS = ["hiddens", "embeddeds", "first", "joined", "slopes"];
 
 class Gl {
-  // Throws an Error that says what is missing.
-  constructor() {
+  // Throws an Error that says what is missing; `software`: a GPU that a CPU plays will do, too.
+  constructor(software) {
     this.name = "webgl";
     if (typeof OffscreenCanvas === "undefined") throw new Error("there is no OffscreenCanvas");
     const gl = new OffscreenCanvas(1, 1).getContext("webgl2", { powerPreference: "high-performance" });
     if (!gl) throw new Error("there is no WebGL2");
+    const { UNMASKED_RENDERER_WEBGL: unmasked } = gl.getExtension("WEBGL_debug_renderer_info") ?? {};
+    const played = /swiftshader|llvmpipe|software|basic render/i.test(gl.getParameter(unmasked ?? gl.RENDERER));
+    if (played && !software) throw new Error("there is no GPU");
     if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("it cannot draw float32 textures");
     this.gl = gl;
     this.unused = [];
     this.weights = new WeakMap(); // of matrices
     this.joins = new Map(); // of the sides of places
-    this.program = this.compiled();
-    gl.useProgram(this.program);
-    this.at = {};
-    for (const name of ["hiddens", "embeddeds", "first", "joined", "slopes"]) {
-      this.at[name] = gl.getUniformLocation(this.program, name);
-    }
-    SAMPLERS.forEach((name, unit) => gl.uniform1i(gl.getUniformLocation(this.program, name), unit));
+    this.programs = new Map();
+    this.most = Math.min(4096, gl.getParameter(gl.MAX_UNIFORM_BLOCK_SIZE) / 16);
+    this.step = Math.max(1, gl.getParameter(gl.UNIFORM_BUFFER_OFFSET_ALIGNMENT) / 16);
     gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
     this.nothing = { flat: this.flat(1, 1, null), array: this.taken(1, 1, 1).texture };
   }
 
-  compiled() {
-    const { gl } = this, program = gl.createProgram();
-    for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+  // The program of so many texels of outputs, whose weights take `needed` vectors.
+  program(outs, needed) {
+    const { gl } = this, room = needed <= 1024 ? 1024 : this.most, key = `${outs} ${room}`;
+    if (this.programs.has(key)) return this.programs.get(key);
+    const program = gl.createProgram();
+    for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment(outs, room)]]) {
       const shader = gl.createShader(type);
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
@@ -97,7 +93,11 @@ class Gl {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) {
       throw new Error(`its shaders do not compile (${gl.getProgramInfoLog(program)})`);
     }
-    return program;
+    gl.useProgram(program);
+    SAMPLERS.forEach((name, unit) => gl.uniform1i(gl.getUniformLocation(program, name), unit));
+    const at = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
+    this.programs.set(key, { program, at, room });
+    return this.programs.get(key);
   }
 
   nearest(target) {
@@ -108,7 +108,7 @@ class Gl {
 
   flat(width, height, data) {
     const { gl } = this, texture = gl.createTexture();
-    gl.activeTexture(gl.TEXTURE0 + SAMPLERS.indexOf("weights"));
+    gl.activeTexture(gl.TEXTURE0 + SAMPLERS.indexOf("columns"));
     gl.bindTexture(gl.TEXTURE_2D, texture);
     this.nearest(gl.TEXTURE_2D);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, width, height, 0, gl.RGBA, gl.FLOAT, data);
@@ -145,29 +145,39 @@ class Gl {
     return features;
   }
 
-  // A matrix as a texture: texel (j, o) holds what input j gives to outputs 4 o to 4 o + 3.
+  // A matrix as a buffer, pass by pass: what an input gives to four outputs is a vector.
   weightsOf(m) {
     if (this.weights.has(m)) return this.weights.get(m);
-    const before = 4 * texels(m.hidden), bias = before + 4 * texels(m.embedded), width = bias + 1;
-    const data = new Float32Array(4 * texels(m.outputs) * width);
+    const { gl } = this, before = texels(m.hidden), inputs = before + texels(m.embedded), all = texels(m.outputs);
+    const needed = (outs) => (4 * inputs + 1) * outs;
+    const outs = [4, 2, 1].find((n) => n < 2 * all && needed(n) <= this.most);
+    if (!outs) throw new Error(`${4 * inputs} inputs of a layer are too many for it`);
+    const { program, at, room } = this.program(outs, needed(outs));
+    const stride = Math.ceil(needed(outs) / this.step) * this.step, passes = Math.ceil(all / outs);
+    const data = new Float32Array(4 * ((passes - 1) * stride + room)); // the last has all its room, too
     for (let o = 0; o < m.outputs; o++) {
-      const put = (column, value) => { data[4 * ((o >> 2) * width + column) + (o & 3)] = value; };
-      const row = o * m.stride + m.from;
-      for (let i = 0; i < m.hidden; i++) put(i, m.weight[row + i]);
-      for (let i = 0; i < m.embedded; i++) put(before + i, m.weight[row + m.hidden + i]);
-      if (m.bias) put(bias, m.bias[o]);
+      const texel = o >> 2, start = Math.floor(texel / outs) * stride, k = texel % outs, row = o * m.stride + m.from;
+      const put = (input, channel, value) => {
+        data[4 * (start + (input * outs + k) * 4 + channel) + (o & 3)] = value;
+      };
+      for (let i = 0; i < m.hidden; i++) put(i >> 2, i & 3, m.weight[row + i]);
+      for (let i = 0; i < m.embedded; i++) put(before + (i >> 2), i & 3, m.weight[row + m.hidden + i]);
+      if (m.bias) data[4 * (start + 4 * inputs * outs + k) + (o & 3)] = m.bias[o];
     }
-    const texture = this.flat(width, texels(m.outputs), data);
-    this.weights.set(m, texture);
-    return texture;
+    const buffer = gl.createBuffer();
+    gl.bindBuffer(gl.UNIFORM_BUFFER, buffer);
+    gl.bufferData(gl.UNIFORM_BUFFER, data, gl.STATIC_DRAW);
+    const made = { buffer, program, at, outs, stride: 16 * stride, size: 16 * room };
+    this.weights.set(m, made);
+    return made;
   }
 
-  // Forgets a network's textures.
+  // Forgets a network's weights.
   dropped(network) {
     const matrices = network.blocks.flatMap((block) =>
       [...block.layers.flatMap((layer) => [layer.whole, layer.below, layer.here]), block.skip, block.rgb]);
     for (const m of [network.carry, ...matrices]) {
-      if (m && this.weights.has(m)) this.gl.deleteTexture(this.weights.get(m));
+      if (m && this.weights.has(m)) this.gl.deleteBuffer(this.weights.get(m).buffer);
       if (m) this.weights.delete(m);
     }
   }
@@ -184,25 +194,27 @@ class Gl {
 
   layer(place, { matrix: m, hidden, embedded, added, grows, activation = "none", gain = 1 }) {
     const { gl } = this, [w, h] = sizeOf(place), out = this.taken(w, h, m.outputs), all = texels(m.outputs);
-    const weights = this.weightsOf(m);
+    const { buffer, program, at, outs, stride, size } = this.weightsOf(m);
     const upsamples = added && grows, { flat } = this.nothing;
     const joins = [place.columns, place.rows].map((side) => (upsamples ? this.parents(side) : flat));
     const arrays = [hidden, embedded, added].map((one) => one?.texture ?? this.nothing.array);
     arrays.forEach((texture, unit) => this.bound(unit, gl.TEXTURE_2D_ARRAY, texture));
-    [weights, ...joins].forEach((texture, k) => this.bound(3 + k, gl.TEXTURE_2D, texture));
-    gl.uniform1i(this.at.hiddens, texels(m.hidden));
-    gl.uniform1i(this.at.embeddeds, texels(m.embedded));
-    gl.uniform1i(this.at.joined, added ? (grows ? 2 : 1) : 0);
-    gl.uniform2f(this.at.slopes, ...SLOPES[activation].map((slope) => slope * gain));
+    joins.forEach((texture, k) => this.bound(3 + k, gl.TEXTURE_2D, texture));
+    gl.useProgram(program);
+    gl.uniform1i(at.hiddens, texels(m.hidden));
+    gl.uniform1i(at.embeddeds, texels(m.embedded));
+    gl.uniform1i(at.joined, added ? (grows ? 2 : 1) : 0);
+    gl.uniform2f(at.slopes, ...SLOPES[activation].map((slope) => slope * gain));
     gl.viewport(0, 0, w, h);
-    for (let first = 0; first < all; first += 4) {
+    for (let first = 0; first < all; first += outs) {
       const buffers = [0, 1, 2, 3].map((k) => {
-        const to = gl.COLOR_ATTACHMENT0 + k, drawn = first + k < all;
+        const to = gl.COLOR_ATTACHMENT0 + k, drawn = k < outs && first + k < all;
         gl.framebufferTextureLayer(gl.FRAMEBUFFER, to, drawn ? out.texture : null, 0, drawn ? first + k : 0);
         return drawn ? to : gl.NONE;
       });
-      gl.drawBuffers(buffers);
-      gl.uniform1i(this.at.first, first);
+      gl.drawBuffers(buffers.slice(0, outs));
+      gl.bindBufferRange(gl.UNIFORM_BUFFER, 0, buffer, (first / outs) * stride, size);
+      gl.uniform1i(at.first, first);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
     return out;

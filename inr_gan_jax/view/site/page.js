@@ -59,8 +59,8 @@ function drawGallery() {
 
 function arrived(error) {
   if (error) return notice(sentence(error));
-  $("how").textContent = { webgl: "by WebGL2", cpu: "by the CPU" }[evaluator.machine];
-  if (evaluator.note) problem(evaluator.note);
+  const by = { webgl: "by WebGL2", cpu: "by the CPU" }[evaluator.machine];
+  $("how").textContent = evaluator.note ? `${by} (${evaluator.note})` : by;
   drawGallery();
   if (state.image === null) return;
   viewer.draw();
