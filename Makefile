@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    munge slurmctld slurmd slurm-client >/dev/null
 	$(VENV)/bin/python -m pytest -m slurm -n 0 tests/launch $(ARGS)
+
+test-browser: $(STAMP)  ## the tests that need Chromium, which is installed (Debian, as root)
+	command -v chromium chromedriver >/dev/null || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+	    chromium chromium-driver >/dev/null; }
+	$(VENV)/bin/python -m pytest -m browser -n 0 $(ARGS)
 
 clean:  ## remove .venv and caches; runs stay
 	rm -rf $(VENV) .venv-tpu .venv-gpu .pytest_cache .hypothesis .ruff_cache *.egg-info

@@ -7,11 +7,12 @@ import re
 import jax
 import numpy as np
 import pytest
+from helpers.commands import many
 from helpers.functions import params_of
 from helpers.models import tiny_model
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.render.inr_file import open_images
+from inr_gan_jax.render.inr_file import open_images, save_images
 from inr_gan_jax.view.export import export_site, functions_of
 
 NAMES = ["one", "</script><b>two"]
@@ -97,3 +98,14 @@ def test_nothing_is_overwritten_and_unwritable_folders_are_named(page, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         export_site(params, NAMES, tmp_path / "file", "x")
+
+
+def test_command_exports_an_inr_file_and_says_mistakes_in_a_line(page, tmp_path):
+    params, _, _ = page
+    save_images(tmp_path / "two.inr", params)
+    lines = ["", "", " --seeds=0", " --class_index=1"]
+    said = many("view", [f"--checkpoint=two.inr --export=site{line}" for line in lines], tmp_path)
+    assert [one.code for one in said] == [0, 2, 2, 2]
+    assert "2 functions" in said[0].out and (tmp_path / "site" / "index.html").exists()
+    assert "has a page" in said[1].err and "--seeds goes with a generator" in said[2].err
+    assert all(one.err.count("\n") == 1 for one in said[1:])
