@@ -59,6 +59,7 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "smaller batch, continuous": SMALL | CONTINUOUS | NO_TABLES,
     "smaller batch, continuous, falloff": SMALL | CONTINUOUS | NO_TABLES | FALLOFF,
     "any-scale": ANY_SCALE,
+    "any-scale, spline": ANY_SCALE | {"model.nodes": "spline"},
     "any-scale, smallest batch": ANY_SCALE | {"train.batch_size": 8},
     "smallest batch": {"train.batch_size": 8},
     "higher rank": {"model.rank": 8},

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.modulation import KINDS
+from inr_gan_jax.models.nodes import READS
 from inr_gan_jax.models.parameters import Block, InrSpec, Layer
 from inr_gan_jax.models.places import UPSAMPLING
 from inr_gan_jax.models.sizes import check_size
@@ -28,6 +29,7 @@ class GeneratorConfig:
     side that is a power of two. `paper_blocks` (family `paper`): resolution, width, features,
     layers, RGB or not. `channels_at`, `extra_at`: rows of (resolution, channels) or (resolution,
     extra layers) that are other than `channel_base`, `channel_max` and `extra_layers` say.
+    `nodes`: how levels are read where upsampling is continuous, bilinear or spline (models.nodes).
     `aspect` ("4:3", width first): one side is the power of two of `width` and `height`, the other
     follows (see models.sizes); "auto": that of the pictures (see data.patches), "": as `width` and
     `height` say.
@@ -56,6 +58,7 @@ class GeneratorConfig:
     channels_at: tuple = ()
     extra_at: tuple = ()
     aspect: str = ""
+    nodes: str = "bilinear"
 
     def channels_of(self, nominal: int) -> int:
         """Channels of the block that is named after a resolution."""
@@ -200,6 +203,10 @@ def check(config: GeneratorConfig) -> None:
         raise ValueError(
             f"model.modulation = {config.modulation!r} is not one of {', '.join(KINDS)}"
         )
+    if config.nodes not in READS:
+        raise ValueError(f"model.nodes = {config.nodes!r} is not one of {', '.join(READS)}")
+    if config.nodes == "spline" and config.upsampling != "continuous":
+        raise ValueError("model.nodes=spline needs nodes: model.upsampling=continuous")
     r = config.input_resolution or final
     if config.upsampling == "continuous" and min(_size(config, r)) < 2:
         raise ValueError(
@@ -263,8 +270,10 @@ def _released_spec(config: GeneratorConfig) -> InrSpec:
             Block(f"block{nominal}", size, 2 if grows else 1, embedding, tuple(layers), rgb)
         )
         before, nominal = width, nominal * 2
-    frame = "nodes" if config.upsampling == "continuous" else "symmetric"
-    return InrSpec(tuple(blocks), frame, upsampling=config.upsampling)
+    if config.upsampling == "continuous":
+        how = "spline" if config.nodes == "spline" else "continuous"
+        return InrSpec(tuple(blocks), "nodes", upsampling=how)
+    return InrSpec(tuple(blocks), "symmetric", upsampling=config.upsampling)
 
 
 def _paper_spec(config: GeneratorConfig) -> InrSpec:

@@ -59,7 +59,10 @@ class Block:
 
 @dataclass(frozen=True)
 class InrSpec:
-    """The shape of a coordinate network: everything about it that is not an array."""
+    """The shape of a coordinate network: everything about it that is not an array.
+
+    `upsampling`: nearest or bilinear of grids; of nodes continuous, between four, or spline.
+    """
 
     blocks: tuple[Block, ...]
     frame: str = "symmetric"

@@ -75,8 +75,8 @@ class ContinuousImage(Tiled):
 
         Exact, by forward differentiation (jax.jvp) of the function that is continuous from level
         `superres_from` (default 1) on; levels below it are constant within their cells. Of networks
-        with a `footprint` (see points) it is exact but on the lines through their nodes. Raises
-        ValueError for networks that are not pixel-independent.
+        with a `footprint` (see points) it is exact but on lines through nodes that are read
+        bilinearly. Raises ValueError for networks that are not pixel-independent.
         """
         if superres_from is None:
             superres_from = min(1, len(self.params.spec.levels) - 1)

@@ -27,7 +27,7 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.storage.atomic import replaced
 
-VERSION, READS = 2, (1, 2)  # 2: networks known at nodes
+READS = (1, 2, 3)  # 2: networks known at nodes; 3: nodes read by splines
 KEY = "inr_gan_jax"  # in the metadata
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
@@ -58,7 +58,7 @@ def encoded(params: InrParams, dtype: str = "float32") -> tuple[bytes, int]:
     entries = [*_walk("shared", params.shared), *_walk("image", params.image)]
     arrays = {name: _stored(name, entry, dtype) for name, entry in entries if entry is not None}
     header = {
-        "version": VERSION,
+        "version": 3 if params.spec.upsampling == "spline" else 2,  # the first that knows it
         "spec": dataclasses.asdict(params.spec),
         "empty": [name for name, entry in entries if entry is None],
     }

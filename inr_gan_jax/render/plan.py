@@ -7,6 +7,7 @@ derived from global pixel indices in exact rational arithmetic; floats are made 
 """
 
 import bisect
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -57,7 +58,8 @@ class AxisLevel:
 
     `coordinate`: float32, in the network's frame. `low`, `high`, `weight`: cells of the learned
     table on both sides and the part of `high`, and `parent_*` likewise positions of the level
-    below (of the first level: zeros).
+    below (of the first level: zeros); of a spline there is one between `low` and `high`, and
+    `weight` is the part of the middle one's place that is passed (see nodes.smooth).
     """
 
     coordinate: np.ndarray
@@ -110,12 +112,16 @@ def plan_axis(
       pixels: global pixel indices, counted from the left or, for rows, from the bottom.
       rows: whether rows of tables count from the top, and `unit` coordinates downwards.
       frame: the network's frame (coords.coordinates).
-      upsampling: how levels are joined: nearest, bilinear (with aligned corners), continuous.
+      upsampling: how levels are joined: nearest, bilinear (with aligned corners), continuous or
+        spline (nodes).
       tables: cells of the levels' learned tables along this axis, where these are no grid's.
     """
-    join = {"nearest": _join_nearest, "bilinear": _join_bilinear, "continuous": _join_nodes}[
-        upsampling
-    ]
+    join = {
+        "nearest": _join_nearest,
+        "bilinear": _join_bilinear,
+        "continuous": functools.partial(_join_nodes, spline=False),
+        "spline": functools.partial(_join_nodes, spline=True),
+    }[upsampling]
     positions, parents, shown = join(sampling, cells, [sampling.position(p) for p in pixels])
     levels = []
     for level, n in enumerate(cells):
@@ -200,8 +206,11 @@ def _join_nearest(sampling: Sampling, cells: Sequence[int], units: list[Fraction
     return positions, parents, group
 
 
-def _join_nodes(sampling: Sampling, cells: Sequence[int], units: list[Fraction]):
-    """Every position lies between two nodes of the level below, of which there are `cells`."""
+def _join_nodes(sampling: Sampling, cells: Sequence[int], units: list[Fraction], *, spline: bool):
+    """Every position lies between two nodes of the level below, of which there are `cells`.
+
+    Or nearest to the middle one of three, which are neighbours among those that are wanted.
+    """
     wanted = sorted(set(units))
     index = {u: i for i, u in enumerate(wanted)}
     shown = np.asarray([index[u] for u in units], np.int32)
@@ -209,11 +218,17 @@ def _join_nodes(sampling: Sampling, cells: Sequence[int], units: list[Fraction])
     for m in reversed(cells[:-1]):
         steps = max(m - 1, 1)
         below = [u * steps for u in positions[0]]
-        low = [p.__floor__() for p in below]
-        high = [p.__ceil__() for p in below]
-        distinct = sorted({*low, *high})
+        if spline:
+            low = [(p - Fraction(1, 2)).__floor__() for p in below]
+            high = [k + 2 for k in low]
+            weights = [float(p - Fraction(1, 2) - k) for p, k in zip(below, low, strict=True)]
+            distinct = sorted({k + i for k in low for i in range(3)})
+        else:
+            low = [p.__floor__() for p in below]
+            high = [p.__ceil__() for p in below]
+            weights = [float(p - k) for p, k in zip(below, low, strict=True)]
+            distinct = sorted({*low, *high})
         place = {k: i for i, k in enumerate(distinct)}
-        weights = [float(p - k) for p, k in zip(below, low, strict=True)]
         parents.insert(
             0,
             (

@@ -6,7 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from inr_gan_jax.models import inr
+from inr_gan_jax.models import inr, nodes
 from inr_gan_jax.models.parameters import Block, InrParams
 from inr_gan_jax.models.places import Place
 from inr_gan_jax.render.plan import Axis, AxisLevel
@@ -19,7 +19,23 @@ def _read(x: jax.Array, axis: int, low, high, weight) -> jax.Array:
     return a + weight.reshape(shape) * (b - a)
 
 
-def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, between: bool) -> Place:
+def _read_spline(x: jax.Array, axis: int, low, high, weight) -> jax.Array:
+    """Likewise, smoothly, with the entry between them."""
+    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+    three = (jnp.take(x, at, axis) for at in (low, low + 1, high))
+    return nodes.smooth(*three, weight.reshape(shape))
+
+
+# How a level is read by the one above; of `nearest` each position has one alone.
+READS = {
+    "nearest": lambda x, axis, low, high, weight: jnp.take(x, low, axis),
+    "bilinear": _read,
+    "continuous": _read,
+    "spline": _read_spline,
+}
+
+
+def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, upsampling: str) -> Place:
     r, c = len(rows.coordinate), len(columns.coordinate)
 
     def table(table_chw):
@@ -27,12 +43,9 @@ def _place(block: Block, rows: AxisLevel, columns: AxisLevel, below, between: bo
         return _read(t, 2, columns.low, columns.high, columns.weight).reshape(-1, r * c)
 
     def upsample(x_cn):
-        x = x_cn.reshape(-1, *below)
-        if between:
-            x = _read(x, 1, rows.parent_low, rows.parent_high, rows.parent_weight)
-            x = _read(x, 2, columns.parent_low, columns.parent_high, columns.parent_weight)
-        else:
-            x = jnp.take(jnp.take(x, rows.parent_low, 1), columns.parent_low, 2)
+        x, read = x_cn.reshape(-1, *below), READS[upsampling]
+        x = read(x, 1, rows.parent_low, rows.parent_high, rows.parent_weight)
+        x = read(x, 2, columns.parent_low, columns.parent_high, columns.parent_weight)
         return x.reshape(-1, r * c)
 
     return Place.of_sides(columns.coordinate, rows.coordinate, table, upsample)
@@ -54,8 +67,7 @@ def render_region(
         below = ()
         if level:
             below = tuple(len(axis.levels[level - 1].coordinate) for axis in (rows, columns))
-        between = spec.upsampling != "nearest"
-        place = _place(block, rows.levels[level], columns.levels[level], below, between)
+        place = _place(block, rows.levels[level], columns.levels[level], below, spec.upsampling)
         if not spec.has_nodes or block.size != spec.size:
             return place
         footprint = jnp.stack([columns.footprint, rows.footprint])

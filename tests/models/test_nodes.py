@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr, practice
+from inr_gan_jax.models import nodes as nodes_module
 from inr_gan_jax.models.families import inr_spec
 from inr_gan_jax.models.fourier import Embedding, embed
 from inr_gan_jax.models.networks import networks_of
@@ -26,12 +27,14 @@ from inr_gan_jax.render.image import ContinuousImage, open_image
 from inr_gan_jax.render.inr_file import KEY
 
 WIDTH, HEIGHT = 8, 16
+both = pytest.mark.parametrize("nodes", nodes_module.READS)
 
 
-def configured(family="inr_gan_any", table=3):
+def configured(family="inr_gan_any", table=3, nodes="bilinear"):
+    """Nodes of one level, or of two that are read by splines."""
     config = base(family, height=HEIGHT, width=WIDTH, channels=1, z_dim=8, w_dim=8,
-                  channel_base=128, channel_max=8, rank=2, input_resolution=8,
-                  fine_from=16)  # fmt: skip
+                  channel_base=128, channel_max=8, rank=2, fine_from=16, nodes=nodes,
+                  input_resolution=4 if nodes == "spline" else 8)  # fmt: skip
     model = config.model
     model.embedding_coarse.log = model.embedding_fine.log = 32
     model.embedding_coarse.table = model.embedding_fine.table = table
@@ -42,8 +45,8 @@ def configured(family="inr_gan_any", table=3):
 
 
 @functools.cache
-def image() -> ContinuousImage:
-    config = parse(configured())
+def image(nodes="bilinear") -> ContinuousImage:
+    config = parse(configured(nodes=nodes))
     networks = networks_of(config.model, config.discriminator)
     generator = networks.generator(*networks.init_generator(jax.random.key(0)))
     ws = jax.random.normal(jax.random.key(1), (1, networks.num_styles, 8))
@@ -57,53 +60,63 @@ def centres(width, height, window=(-1, -1, 1, 1)):
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
-def test_the_grid_is_a_render_is_points():
+@both
+def test_the_grid_is_a_render_is_points(nodes):
     """At the middles of pixels, each with its own footprint."""
-    native = inr.grid_one(image().params)
+    params = image(nodes).params
+    native = inr.grid_one(params)
     assert native.std() > 0.1
-    np.testing.assert_allclose(image().render(), native, atol=1e-5)
+    np.testing.assert_allclose(image(nodes).render(), native, atol=1e-5)
     at = jnp.asarray(centres(WIDTH, HEIGHT), jnp.float32)
     footprint = jnp.asarray([2 / WIDTH, 2 / HEIGHT])
-    points = inr.points_one(image().params, at, footprint=footprint)
+    points = inr.points_one(params, at, footprint=footprint)
     np.testing.assert_allclose(points.reshape(native.shape), native, atol=1e-5)
 
 
-@settings(max_examples=6, derandomize=True)
+@both
+@settings(max_examples=3, derandomize=True)
 @given(
     st.integers(1, 40),
     st.integers(1, 40),
     *(st.integers(-190, 150).map(lambda n: n / 100) for _ in range(2)),
     st.integers(1, 200).map(lambda n: n / 100),
 )
-def test_any_window_is_its_points(width, height, left, bottom, side):
+def test_any_window_is_its_points(nodes, width, height, left, bottom, side):
     """Beyond the frame too, and in tiles."""
     window = (left, bottom, left + side, bottom + side)
-    made = image().render(width, height, window=window)
+    made = image(nodes).render(width, height, window=window)
     at = centres(width, height, window)
     footprint = jnp.asarray([side / width, side / height])
     points = inr.points_one(
-        image().params, jnp.asarray(at, jnp.float32), footprint=footprint, reach=4.0
+        image(nodes).params, jnp.asarray(at, jnp.float32), footprint=footprint, reach=4.0
     )
     np.testing.assert_allclose(points.reshape(made.shape), made, atol=5e-5)
     if width == height:
-        points = image().points(at, footprint=side / width)
+        points = image(nodes).points(at, footprint=side / width)
         np.testing.assert_allclose(points.reshape(made.shape), made, atol=5e-5)
-    for top, first, pixels in image().tiles(width, height, tile=17, window=window):
+    for top, first, pixels in image(nodes).tiles(width, height, tile=17, window=window):
         h, w, _ = pixels.shape
         np.testing.assert_allclose(pixels, made[top : top + h, first : first + w], atol=5e-5)
 
 
-def test_of_its_formula():
-    """Point by point: every node that it needs, and the four around a place by hand."""
-    params, spec = image().params, image().params.spec
+@both
+def test_of_its_formula(nodes):
+    """Point by point: every node that it needs, beyond the ends too, and what it weighs by hand."""
+    params, spec = image(nodes).params, image(nodes).params.spec
     made = weights(params)
+
+    def weighs(away):  # B-splines are boxes as wide as a node's part, folded
+        away = abs(away)
+        if nodes == "bilinear":
+            return max(0, 1 - away)
+        return 0.75 - away**2 if away < 0.5 else max(0, 1.5 - away) ** 2 / 2
 
     def act(x):
         return np.where(x > 0, x, 0.2 * x) * 2**0.5
 
     def table_at(table, x, y):
         h, w = table.shape[1:]
-        row, column = (y + 1) / 2 * (h - 1), (x + 1) / 2 * (w - 1)
+        row, column = np.clip((y + 1) / 2, 0, 1) * (h - 1), np.clip((x + 1) / 2, 0, 1) * (w - 1)
         total = 0
         for i in range(h):
             for j in range(w):
@@ -131,11 +144,11 @@ def test_of_its_formula():
         if level:
             m = spec.levels[level - 1]
             h, rgb = 0, 0
-            for i in range(m[0]):
-                for j in range(m[1]):
+            for i in range(-1, m[0] + 1):
+                for j in range(-1, m[1] + 1):
                     node = 2 * j / (m[1] - 1) - 1, 2 * i / (m[0] - 1) - 1
-                    part = max(0, 1 - abs(y - node[1]) * (m[0] - 1) / 2)
-                    part *= max(0, 1 - abs(x - node[0]) * (m[1] - 1) / 2)
+                    part = weighs((y - node[1]) * (m[0] - 1) / 2)
+                    part *= weighs((x - node[0]) * (m[1] - 1) / 2)
                     if part:
                         below = at(level - 1, *node)
                         h, rgb = h + part * below[0], rgb + part * below[1]
@@ -166,10 +179,26 @@ def test_it_has_no_seams():
     """Nothing jumps on the lines through nodes, nor anywhere else; cells of the old kind do."""
     x = np.linspace(-1, 1, 4001)
     steps = []
-    for one in (image(), _of_cells()):
+    for one in (image("spline"), image(), _of_cells()):
         values = np.asarray(one.points(np.stack([x, 0.3 * x], -1), superres_from=None))
         steps.append(np.abs(np.diff(values[:, 0])).max() / values.std())
-    assert steps[0] < 0.05 < 0.3 < steps[1]
+    assert max(steps[:2]) < 0.05 < 0.3 < steps[2]
+
+
+@both
+def test_slopes_of_splines_do_not_jump(nodes):
+    """Read bilinearly they do, on the lines through nodes; along both paths."""
+    level = nodes_module.Nodes.reaching((8, 4), (1.0, 1.0), nodes == "spline")
+    values = jnp.asarray(np.random.default_rng(0).standard_normal((1, np.prod(level.shape))))
+    y = jnp.linspace(-1, 1, 3 * 7 * 200 + 1)  # nodes and the middles between them are among them
+    x = jnp.full_like(y, 0.123)
+    for read in (
+        lambda y: level.read(values, x, y)[0],
+        lambda y: level.read_sides(values, x[:1], y)[0],
+    ):
+        slope = jax.jvp(read, (y,), (jnp.ones_like(y),))[1]
+        jump = np.abs(np.diff(slope)).max() / np.abs(slope).max()
+        assert jump < 0.02 if nodes == "spline" else jump > 0.3
 
 
 @functools.cache
@@ -181,38 +210,53 @@ def _of_cells() -> ContinuousImage:
     return ContinuousImage(generator.inr_params(ws)[0])
 
 
-def test_its_gradient_is_that_of_differences():
+@both
+def test_its_gradient_is_that_of_differences(nodes):
+    """Off the lines through entries of the last level's table, and through nodes if bilinear."""
     rng = np.random.default_rng(0)
     at = rng.uniform(-0.9, 0.9, (40, 2)).astype(np.float32)
-    for intervals in ((3, 7), (7, 15)):  # between nodes, and entries of the last level's table
+    for intervals in ((7, 15), (3, 7))[: 1 + (nodes == "bilinear")]:
         from_middle = np.abs((at + 1) / 2 * intervals % 1 - 0.5)
         at = at[(from_middle < 0.45).all(axis=1)]
-    exact, step = image().gradient(at, footprint=0.1), 2e-3
+    exact, step = image(nodes).gradient(at, footprint=0.1), 2e-3
     for axis in (0, 1):
         moved = np.eye(2, dtype=np.float32)[axis] * step
-        here, ahead, behind = (image().points(at + m, footprint=0.1) for m in (0, moved, -moved))
+        here, ahead, behind = (
+            image(nodes).points(at + m, footprint=0.1) for m in (0, moved, -moved)
+        )
         sides = np.stack([(ahead - here), (here - behind)]) / step  # one may cross a ReLU's bend
         error = np.abs(sides - exact[..., axis]).min(axis=0)
         assert error.max() < 0.05 * np.abs(exact).max()
     corners = np.asarray([[-1, -1], [1, 1], [0, 0], [-1 + 2 / 3, 1]])
-    assert np.isfinite(image().gradient(corners)).all()
+    assert np.isfinite(image(nodes).gradient(corners)).all()
 
 
-def test_a_level_costs_its_nodes():
-    """At any size and window no level below the last takes more than its own nodes, and two."""
+@both
+def test_a_level_costs_its_nodes(nodes):
+    """At any size and window no level below the last takes more than its own nodes.
+
+    For a small window so many as it spans, and two; of splines, everywhere, one more a side.
+    """
+    more = nodes == "spline"
     for width, height, window in (
         (4096, 64, (-1, -1, 1, 1)),
         (64, 4096, (-1, -1, 1, 1)),
         (256, 256, (-0.1, 0.2, 0.05, 0.3)),
         (5, 5, (0.5, 0.5, 0.500001, 0.500001)),
     ):
-        view = image().view(width, height, window=window)
-        for axes, side in zip(image().axis_tiles(view, 256), (0, 1), strict=True):
+        view = image(nodes).view(width, height, window=window)
+        spec = image(nodes).params.spec
+        for axes, side in zip(image(nodes).axis_tiles(view, 256), (0, 1), strict=True):
             for axis in axes:
-                for level, size in zip(axis.levels[:-1], image().params.spec.levels, strict=False):
-                    assert len(level.coordinate) <= size[side]
+                for level, size in zip(axis.levels[:-1], spec.levels, strict=False):
+                    assert len(level.coordinate) <= size[side] + 2 * more
                     if window[2] - window[0] < 0.2:
-                        assert len(level.coordinate) <= 4
+                        assert len(level.coordinate) <= 4 + more
+    params = image(nodes).params  # and so it is for the grid and points
+    for block in params.spec.blocks[:-1]:
+        h, w = block.size
+        place = inr.on_grid(params.spec)(block)
+        assert place.x.shape == ((h + 2 * more) * (w + 2 * more),)
 
 
 def test_waves_are_weakened_to_their_means():
@@ -250,10 +294,13 @@ def test_amplitudes_fall_off_with_frequency():
 
 
 def test_as_a_file_of_its_own(tmp_path):
-    """Version 2; what has no nodes may be of version 1, without the keys that came later."""
-    image().save(tmp_path / "one.inr")
-    opened = open_image(tmp_path / "one.inr")
-    np.testing.assert_array_equal(opened.render(20, 30), image().render(20, 30))
+    """Version 2, or 3 of splines; without nodes it may be 1, without the keys that came later."""
+    for nodes, version in (("bilinear", 2), ("spline", 3)):
+        image(nodes).save(tmp_path / "one.inr", overwrite=True)
+        opened = open_image(tmp_path / "one.inr")
+        np.testing.assert_array_equal(opened.render(20, 30), image(nodes).render(20, 30))
+        with safetensors.safe_open(tmp_path / "one.inr", "np") as file:
+            assert json.loads(file.metadata()[KEY])["version"] == version
     _of_cells().save(tmp_path / "old.inr")
     with safetensors.safe_open(tmp_path / "old.inr", "np") as file:
         header = json.loads(file.metadata()[KEY])
@@ -268,8 +315,8 @@ def test_as_a_file_of_its_own(tmp_path):
 
     write(1)
     np.testing.assert_array_equal(open_image(tmp_path / "old.inr").render(), _of_cells().render())
-    write(3)
-    with pytest.raises(UserError, match="version 3 of the .inr format; .* reads 1, 2"):
+    write(4)
+    with pytest.raises(UserError, match="version 4 of the .inr format; .* reads 1, 2, 3"):
         open_image(tmp_path / "old.inr")
 
 
@@ -282,6 +329,12 @@ def test_what_it_cannot_be():
     config.model.upsampling = "nearest"
     with pytest.raises(UserError, match="means config.model.upsampling='continuous'"):
         parse(config)
+    for family, nodes, said in (
+        ("inr_gan_any", "cubic", "'cubic' is not one of bilinear, spline"),
+        ("inr_gan", "spline", "model.nodes=spline needs nodes"),
+    ):
+        with pytest.raises(UserError, match=said):
+            parse(configured(family, nodes=nodes))
     with pytest.raises(ValueError, match="continuous everywhere"):
         image().render(superres_from=1)
     with pytest.raises(ValueError, match="no further than 4"):

@@ -101,7 +101,9 @@ def edited(path, change) -> None:
 
 
 CHANGES = {
-    "version 3 of the .inr format; this inr_gan_jax reads 1, 2": lambda h, t: h.update(version=3),
+    "version 4 of the .inr format; this inr_gan_jax reads 1, 2, 3": lambda h, t: h.update(
+        version=4
+    ),
     "damaged: its network cannot be read": lambda h, t: h["spec"].pop("blocks"),
     "its network cannot be read (": lambda h, t: h["spec"].update(depth=3),
     "damaged: its arrays do not fit its network": lambda h, t: t.pop(next(iter(t))),

@@ -28,12 +28,19 @@ inrSite.render(job).then((pixels) => done(Array.from(pixels)), (error) => done(e
 @functools.cache
 def params(name: str):
     """Two images of unit contrast, or nearly."""
-    if name == "inr_gan_any":
+    if name in ("inr_gan_any", "spline"):
         embeddings = {
             "embedding_coarse": Embedding(log=32, diagonal=True, cosine=True, falloff=0.5),
             "embedding_fine": Embedding(log=32, cosine=True, random=5, finest=64, falloff=0.5),
         }
-        config = size_config(height=12, width=16, channels=3, upsampling="continuous", **embeddings)
+        config = size_config(
+            height=12,
+            width=16,
+            channels=3,
+            upsampling="continuous",
+            **{"nodes": "spline", "input_resolution": 4} if name == "spline" else {},
+            **embeddings,
+        )
         made = random_params(config)
     elif name == "cips_res":
         config = families.cips_res(
@@ -67,7 +74,7 @@ def pixels(browser, expected: np.ndarray, **job) -> np.ndarray:
 
 @pytest.mark.parametrize("machine", ["webgl", "cpu"])
 @pytest.mark.parametrize(
-    "name", ["inr_gan_any", "inr_gan", "cips_res", "paper", "inr_gan_fmm_tanh"]
+    "name", ["inr_gan_any", "spline", "inr_gan", "cips_res", "paper", "inr_gan_fmm_tanh"]
 )
 def test_pixels_are_those_of_render(browser, sites, name, machine):
     """To 1e-3 of the range [-1, 1]; random networks have more contrast, which is taken out."""

@@ -104,6 +104,7 @@ function embedInto(out, start, step, { basis, shift, amplitudes, raw, cosine, ta
 }
 
 const mixed = (a, b, weight) => a + weight * (b - a);
+const smoothed = (a, b, c, part) => mixed(mixed(a, b, (1 + part) / 2), mixed(b, c, part / 2), part);
 
 function featuresOf({ basis, raw, cosine, table }) {
   return (raw ? 2 : 0) + (basis.length / 2) * (cosine ? 2 : 1) + (table ? table.shape[0] : 0);
@@ -187,8 +188,11 @@ function addUpsampled(out, planes, channels, { rows, columns }) {
       const upper = r.low[y] * wide, lower = r.high[y] * wide;
       for (let x = 0; x < w; x++, k++) {
         const left = c.low[x], right = c.high[x], part = c.weight[x];
-        out[k] += mixed(mixed(plane[upper + left], plane[upper + right], part),
-                        mixed(plane[lower + left], plane[lower + right], part), r.weight[y]);
+        const along = (row) => (c.smooth
+          ? smoothed(plane[row + left], plane[row + left + 1], plane[row + right], part)
+          : mixed(plane[row + left], plane[row + right], part));
+        out[k] += r.smooth ? smoothed(along(upper), along(upper + wide), along(lower), r.weight[y])
+          : mixed(along(upper), along(lower), r.weight[y]);
       }
     }
   }

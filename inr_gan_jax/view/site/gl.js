@@ -14,7 +14,7 @@ precision highp sampler2D;
 precision highp sampler2DArray;
 layout(std140) uniform Weights { vec4 weights[${room}]; };  // inputs x outputs x 4, then the bias
 uniform sampler2DArray hidden, embedded, added;
-uniform sampler2D columns, rows;  // low, high and weight
+uniform sampler2D columns, rows;  // low, high and weight, and 1 for smooth ones
 uniform int hiddens, embeddeds, first, joined;  // joined: 0 nothing, 1 here, 2 the level below
 uniform vec2 slopes;
 ${each(outs, (k) => `layout(location = ${k}) out vec4 out${k};`)}
@@ -24,13 +24,23 @@ void multiply(vec4 v, int at) {
   ${each(outs, (k) => `sums[${k}] += mat4(${[0, 1, 2, 3].map((c) => `weights[at + ${4 * k + c}]`)}) * v;`)}
 }
 
+vec4 smoothed(vec4 a, vec4 b, vec4 c, float part) {
+  return mix(mix(a, b, (1. + part) / 2.), mix(b, c, part / 2.), part);
+}
+
+vec4 along(int layer, vec4 column, int row) {
+  ivec2 at = ivec2(column.xy);
+  vec4 left = texelFetch(added, ivec3(at.x, row, layer), 0);
+  vec4 right = texelFetch(added, ivec3(at.y, row, layer), 0);
+  if (column.w == 0.) return mix(left, right, column.z);
+  return smoothed(left, texelFetch(added, ivec3(at.x + 1, row, layer), 0), right, column.z);
+}
+
 vec4 upsampled(int layer, vec4 column, vec4 row) {
-  ivec2 low = ivec2(column.x, row.x), high = ivec2(column.y, row.y);
-  vec4 upper = mix(texelFetch(added, ivec3(low.x, low.y, layer), 0),
-                   texelFetch(added, ivec3(high.x, low.y, layer), 0), column.z);
-  vec4 lower = mix(texelFetch(added, ivec3(low.x, high.y, layer), 0),
-                   texelFetch(added, ivec3(high, layer), 0), column.z);
-  return mix(upper, lower, row.z);
+  ivec2 at = ivec2(row.xy);
+  vec4 upper = along(layer, column, at.x), lower = along(layer, column, at.y);
+  if (row.w == 0.) return mix(upper, lower, row.z);
+  return smoothed(upper, along(layer, column, at.x + 1), lower, row.z);
 }
 
 vec4 activated(vec4 v) { return mix(v * slopes.y, v * slopes.x, step(0., v)); }
@@ -182,11 +192,11 @@ class Gl {
     }
   }
 
-  // Low, high and weight of a side's parents; kept until the picture is read.
+  // What the shader reads of a side's parents; kept until the picture is read.
   parents(side) {
     if (!this.joins.has(side)) {
-      const { low, high, weight } = side.parent;
-      const data = Float32Array.from(low.flatMap((v, k) => [v, high[k], weight[k], 0]));
+      const { low, high, weight, smooth } = side.parent;
+      const data = Float32Array.from(low.flatMap((v, k) => [v, high[k], weight[k], smooth ? 1 : 0]));
       this.joins.set(side, this.flat(low.length, 1, data));
     }
     return this.joins.get(side);

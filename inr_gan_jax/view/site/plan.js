@@ -37,18 +37,21 @@ function joinNearest(units, cells, fineness) {
   return { positions, parents, shown: group };
 }
 
-// Every position lies between two nodes of the level below.
-function joinNodes(units, cells) {
+// Every position lies between two nodes of the level below, or near three: smooth (models/nodes.py).
+function joinNodes(units, cells, smooth) {
   const positions = [units], parents = [];
   for (const m of cells.slice(0, -1).reverse()) {
     const steps = Math.max(m - 1, 1), below = positions[0].map((unit) => unit * steps);
-    const low = below.map(Math.floor), high = below.map(Math.ceil);
-    const distinct = [...new Set([...low, ...high])].sort((a, b) => a - b);
+    const low = below.map((at) => Math.floor(smooth ? at - 0.5 : at));
+    const high = smooth ? low.map((node) => node + 2) : below.map(Math.ceil);
+    const between = smooth ? low.map((node) => node + 1) : [];
+    const distinct = [...new Set([...low, ...between, ...high])].sort((a, b) => a - b);
     const place = new Map(distinct.map((node, k) => [node, k]));
     parents.unshift({
       low: low.map((node) => place.get(node)),
       high: high.map((node) => place.get(node)),
-      weight: below.map((at, k) => at - low[k]),
+      weight: below.map((at, k) => at - low[k] - (smooth ? 0.5 : 0)),
+      smooth,
     });
     positions.unshift(distinct.map((node) => node / steps));
   }
@@ -86,8 +89,8 @@ function planAxis(network, sampling, rows) {
   const cells = spec.levels.map((size) => size[side]);
   const fineness = (level) => (level < sampling.superresFrom ? 1 : sampling.density);
   const units = unitsOf(sampling, rows);
-  const join = spec.upsampling === "continuous" ? joinNodes : joinNearest;
-  const { positions, parents, shown } = join(units, cells, fineness);
+  const { positions, parents, shown } = frame === "nodes"
+    ? joinNodes(units, cells, spec.upsampling === "spline") : joinNearest(units, cells, fineness);
   const levels = cells.map((n, level) => {
     const table = blocks.find((block) => block.level === level && block.embedding?.table)?.embedding.table;
     const entries = table ? table.shape[1 + side] : n;
