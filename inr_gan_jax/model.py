@@ -1,6 +1,7 @@
 """A trained generator as an object: latents or seeds -> styles, INR parameters, images."""
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -145,6 +146,16 @@ class Model:
         baseline, which is no coordinate function.
         """
         return self._inr(self._params, self._buffers, self._checked(ws))
+
+    def functions(self, seeds, *, classes=None, truncation=1.0, few: int = 16) -> InrParams:
+        """The networks of one image per seed, made a `few` at a time (see `styles` and `inr`)."""
+        made = []
+        for some in (slice(start, start + few) for start in range(0, len(seeds), few)):
+            label = classes if np.ndim(classes) == 0 else classes[some]
+            ws = self.styles(seeds=seeds[some], classes=label, truncation=truncation)
+            made.append(self.inr(ws))
+        image = jax.tree.map(lambda *parts: np.concatenate(parts), *(one.image for one in made))
+        return dataclasses.replace(made[0], image=image)
 
     def images(
         self,

@@ -47,6 +47,7 @@ class _Group:
 
     @property
     def kinds(self) -> set[str]:
+        """Kinds of its metrics (see config.metric_names): `fid`, `is`, ..."""
         return {metric.kind for metric in self.metrics}
 
 

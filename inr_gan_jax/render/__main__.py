@@ -16,7 +16,6 @@ The frame of the training images is -1,-1,1,1: left, bottom, right, top; windows
 import dataclasses
 import sys
 
-import numpy as np
 from absl import flags
 
 from inr_gan_jax.cli import flags as shared
@@ -45,8 +44,6 @@ TILE = flags.DEFINE_integer(
 TILE_FORMAT = flags.DEFINE_enum("tile_format", "png", ["png", "jpg"], "Tiles of a .dzi.")
 QUALITY = flags.DEFINE_integer("quality", 90, "1 to 100, of JPEG and WebP.")
 
-BATCH = 16  # images that the hypernetwork makes at a time
-
 
 def _seeds() -> list[int]:
     """The seeds that flags ask for, none with --image; UserError where they contradict."""
@@ -70,16 +67,10 @@ def _seeds() -> list[int]:
 
 def _generated(seeds: list[int]):
     """InrParams of the images of some seeds, and how many images their generator has seen."""
-    import jax
-
-    model, made = shared.load(), []
-    for start in range(0, len(seeds), BATCH):
-        some = seeds[start : start + BATCH]
-        classes = parse_class(model, some, CLASS.value)
-        ws = model.styles(seeds=some, classes=classes, truncation=TRUNCATION.value)
-        made.append(model.inr(ws))
-    image = jax.tree.map(lambda *parts: np.concatenate(parts), *(some.image for some in made))
-    return dataclasses.replace(made[0], image=image), model.images_seen
+    model = shared.load()
+    classes = parse_class(model, seeds, CLASS.value)
+    params = model.functions(seeds, classes=classes, truncation=TRUNCATION.value)
+    return params, model.images_seen
 
 
 def _save_function(params, options: dict) -> str:

@@ -1,4 +1,1 @@
-"""Looking at functions: the application that zooms into them, and a page that does so alone.
-
-Its pixels are render/'s; here is what shows them.
-"""
+"""Looking at functions: a page that zooms into them by itself. Its pixels are render/'s."""

@@ -24,31 +24,43 @@ TRUNCATION = shared.truncation()
 MOST = 10_000  # functions of a page
 
 
-def _functions():
-    """(InrParams, names) of the images that flags ask for."""
-    from inr_gan_jax.render.inr_file import open_images
-    from inr_gan_jax.view.export import functions_of
-
+def _seeds() -> list[int]:
+    """The seeds that flags ask for, none of an .inr file; UserError where they contradict."""
+    shared.finite(TRUNCATION)  # or it is an error
     if CHECKPOINT.value.lower().endswith(".inr"):
         for name in ("seeds", "class_index", "truncation", "ema"):
             if flags.FLAGS[name].present:
                 raise UserError(f"--{name} goes with a generator; {CHECKPOINT.value} holds images")
-        params = open_images(CHECKPOINT.value)
-        return params, [f"image {number}" for number in range(len(params))]
+        return []
     seeds = parse_seeds(SEEDS.value or "0-15")
     if len(seeds) > MOST:
         raise UserError(f"--seeds={SEEDS.value}: a page holds at most {MOST:,}")
-    truncation, model = shared.finite(TRUNCATION), shared.load()
-    return functions_of(model, seeds, parse_class(model, seeds, CLASS.value), truncation)
+    return seeds
+
+
+def _functions(seeds: list[int]):
+    """(InrParams, names) of the images of some seeds, or of all those of an .inr file."""
+    from inr_gan_jax.render.inr_file import open_images
+    from inr_gan_jax.view.export import functions_of
+
+    if not seeds:
+        params = open_images(CHECKPOINT.value)
+        return params, [f"image {number}" for number in range(len(params))]
+    model = shared.load()
+    classes = parse_class(model, seeds, CLASS.value)
+    return functions_of(model, seeds, classes, TRUNCATION.value)
 
 
 def main(_) -> None:
     """Parses flags, makes the functions, writes the page."""
-    from inr_gan_jax.runtime.devices import use_compilation_cache
-    from inr_gan_jax.view.export import export_site
+    seeds = _seeds()
 
+    from inr_gan_jax.runtime.devices import use_compilation_cache
+    from inr_gan_jax.view.export import export_site, page_in
+
+    page_in(EXPORT.value)  # what is wrong with it is known before any work is done
     use_compilation_cache()
-    params, names = _functions()
+    params, names = _functions(seeds)
     title = Path(CHECKPOINT.value).absolute().name
     page = export_site(params, names, Path(EXPORT.value), title)
     print(

@@ -5,7 +5,6 @@ network as models.inr does, in WebGL2 or on the CPU, at whatever window is looke
 """
 
 import base64
-import dataclasses
 import html
 import json
 import re
@@ -13,11 +12,11 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models.parameters import Block, InrParams
+from inr_gan_jax.render.files import writable
 from inr_gan_jax.render.inr_file import encoded
 from inr_gan_jax.storage.atomic import replaced
 
@@ -45,16 +44,20 @@ def export_site(params: InrParams, names: Sequence[str], dest: Path, title: str)
         )
     if len(names) != len(params):
         raise ValueError(f"{len(params)} images need as many names, not {len(names)}")
-    page, dest = _page(params, names, title), Path(dest).expanduser()
-    try:
-        dest.mkdir(parents=True, exist_ok=True)
-        if (dest / PAGE).exists():
-            raise UserError(f"--export={dest} has a page: delete {dest / PAGE}, or name a folder")
-        with replaced(dest / PAGE) as file:
-            file.write(page.encode())
-    except OSError as error:
-        raise UserError(f"--export={dest} cannot be written: {error.strerror or error}") from None
-    return dest / PAGE
+    path = page_in(dest)
+    page = _page(params, names, title).encode()
+    with writable(path, overwrite=False), replaced(path) as file:
+        file.write(page)
+    return path
+
+
+def page_in(dest: Path) -> Path:
+    """The page of a folder, which is made; UserError where there is one, or none can be."""
+    page = Path(dest).expanduser() / PAGE
+    if page.exists():
+        raise UserError(f"--export={dest} has a page: delete {page}, or name a folder")
+    with writable(page, overwrite=False):
+        return page
 
 
 def functions_of(model, seeds: Sequence[int], classes=None, truncation: float = 1.0):
@@ -65,20 +68,14 @@ def functions_of(model, seeds: Sequence[int], classes=None, truncation: float = 
     """
     if model.num_classes and classes is None:
         classes = model.classes(seeds)
-    names, made, few = [f"seed {seed}" for seed in seeds], [], 16
+    names = [f"seed {seed}" for seed in seeds]
     if classes is not None:
         called = model.class_names or range(model.num_classes)
         names = [f"{name}, class {called[k]}" for name, k in zip(names, classes, strict=True)]
-    for start in range(0, len(seeds), few):
-        some = slice(start, start + few)
-        of_classes = None if classes is None else classes[some]
-        ws = model.styles(seeds=seeds[some], classes=of_classes, truncation=truncation)
-        try:
-            made.append(model.inr(ws))
-        except ValueError as error:
-            raise UserError(f"--export: {error}") from None
-    image = jax.tree.map(lambda *parts: np.concatenate(parts), *(one.image for one in made))
-    return dataclasses.replace(made[0], image=image), names
+    try:
+        return model.functions(seeds, classes=classes, truncation=truncation), names
+    except ValueError as error:
+        raise UserError(f"--export: {error}") from None
 
 
 def _page(params: InrParams, names: Sequence[str], title: str) -> str:
