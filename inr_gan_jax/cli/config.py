@@ -24,7 +24,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     whatever goes wrong in its file, flags.Error for other flags.
     """
     _check_overrides(argv)
-    argv = _located(argv)
+    argv = located(argv)
     try:
         rest = flags.FLAGS(argv)
         dict(CONFIG.value or {})  # a file that cannot be read raises when it is looked at
@@ -41,24 +41,24 @@ def names() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.py"))
 
 
-def _located(argv: list[str]) -> list[str]:
-    """The same with --config's file in the place of a name."""
-    located = list(argv)
+def located(argv: list[str]) -> list[str]:
+    """A command line with --config's file in the place of a name.
+
+    `digits` and `configs/digits.py` are that file where there is one, else the one that comes with
+    the package; any other path is itself. UserError, which lists all names, for an unknown one.
+    """
+    found = list(argv)
     for place, word in enumerate(argv):
         flag, joined, value = word.partition("=")
         if flag in ("--config", "-config"):
             if joined:
-                located[place] = f"{flag}={_file(value)}"
+                found[place] = f"{flag}={_file(value)}"
             elif place + 1 < len(argv):
-                located[place + 1] = _file(argv[place + 1])
-    return located
+                found[place + 1] = _file(argv[place + 1])
+    return found
 
 
 def _file(named: str) -> str:
-    """`digits`, `configs/digits.py` -> that file where there is one, else the one that we bring.
-
-    Any other path is what it says. UserError, which lists all names, for one that is unknown.
-    """
     path, colon, rest = named.partition(":")
     name = re.fullmatch(r"(?:configs/)?([^/]+?)(?:\.py)?", path)
     if name is None or Path(path).is_file():

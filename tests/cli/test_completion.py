@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
-from helpers.commands import command
+from helpers.commands import own_flags
 from helpers.environment import environment
 
 from inr_gan_jax.cli.commands import COMMANDS
@@ -98,14 +97,14 @@ def require(shell: str) -> None:
 
 
 def offered(shell: str, lines: list[str], folder: Path) -> dict[str, list[str]]:
-    """What a shell offers after each line, in the order of the alphabet."""
+    """What a shell offers after each line, less = and / at its end, as the alphabet has it."""
     require(shell)
     code = {
         "bash": 'COMP_LINE=$line COMP_POINT=${#line}; _inr_gan; printf "%s\n" "${COMPREPLY[@]}"',
         "fish": "complete -C $line; echo",
     }[shell]
     read, begin, end = {
-        "bash": ("read -r line", "do", "done"),
+        "bash": ("IFS= read -r line", "do", "done"),
         "fish": ("read line", "", "end"),
     }[shell]
     loop = f"source script.{shell}\nwhile {read}\n{begin} {code}; echo ---\n{end}"
@@ -115,18 +114,19 @@ def offered(shell: str, lines: list[str], folder: Path) -> dict[str, list[str]]:
     )  # fmt: skip
     assert not said.stderr
     parts = [part.split("\n") for part in said.stdout.split("---\n")[:-1]]
-    found = [sorted({line.split("\t")[0] for line in part} - {""}) for part in parts]
+    found = [sorted({line.split("\t")[0].rstrip("/=") for line in part} - {""}) for part in parts]
     return dict(zip(lines, found, strict=True))
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_what_is_offered(folder, shell):
-    names_and_files = sorted([*names(), *(path.name for path in folder.iterdir())])
     prefix = "" if shell == "bash" else "--config="
     modules = ["generate", "render", "style-mix", "project", "keypoints", "convert"]
     after = {
         "train --config.": [f"--{key}=" for key in sorted(KEYS)],
-        "train --config=": [f"{prefix}{n}" for n in names_and_files],
+        "train --config=s": [f"{prefix}{name}" for name in ("script.bash", "script.fish",
+                                                            "script.zsh", "small_data")],
+        "train --config=f": [f"{prefix}{name}" for name in names() if name.startswith("f")],
         "generate --seeds=": [],
         "generate --dtype ": ["bfloat16", "float32"],
         "generate --config.": [],
@@ -134,17 +134,14 @@ def test_what_is_offered(folder, shell):
         "report --si": ["--sizes="],
         "train --si": [],
         "nothing --": [],
-    }
+    }  # fmt: skip
     found = offered(shell, ["trai", *after, *(f"{name} --" for name in modules)], folder)
     assert found["trai"] == ["train"]
     for line, expected in after.items():
-        listed = [word.rstrip("/") for word in found[line]]
-        assert listed == [word.rstrip("/") for word in expected], line
+        assert found[line] == [word.rstrip("/=") for word in expected], line
     for name in modules:
-        with command(COMMANDS[name].module) as main:
-            known = flags.FLAGS.get_key_flags_for_module(sys.modules[main.__module__])
-            ours = sorted(f"--{flag.name}{'=' * (not flag.boolean)}" for flag in known)
-        assert sorted(found[f"{name} --"]) == ours, name
+        known = own_flags(COMMANDS[name].module)
+        assert found[f"{name} --"] == [f"--{flag}" for flag in known], name
 
 
 def test_bash_script_is_sound(folder):

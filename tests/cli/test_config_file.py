@@ -1,30 +1,30 @@
 """--config: names of what comes with the package, and files, which win."""
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from helpers.environment import ROOT
 
-from inr_gan_jax.cli.config import CONFIG, SHIPPED, names, parse_flags
+from inr_gan_jax.cli.config import SHIPPED, located, names
 from inr_gan_jax.errors import UserError
 
 OURS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-MINE = "from inr_gan_jax.config import base\ndef get_config(): return base('cips', z_dim={})\n"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty one, where no configuration was parsed yet."""
+    """An empty one, as the current."""
     monkeypatch.chdir(tmp_path)
-    with flagsaver.flagsaver():
-        flags.FLAGS["config"].value = None
-        yield tmp_path
+    return tmp_path
 
 
-def parsed(*words: str):
-    """(the configuration, the file that it is from) of a command line."""
-    assert parse_flags(["main", *words]) == ["main"]
-    return CONFIG.value, flags.FLAGS["config"].config_filename
+def file_of(named: str) -> str:
+    """What a command gets for --config=NAMED, among other flags."""
+    before, after = ["main", "--workdir=x"], ["--config.train.recipe=best"]
+    found = located([*before, f"--config={named}", *after])
+    assert located([*before, "--config", named, *after]) == [
+        *before, "--config", found[2].removeprefix("--config="), *after
+    ]  # fmt: skip
+    assert found[:2] == before and found[3:] == after
+    return found[2].removeprefix("--config=")
 
 
 def test_the_package_has_those_of_the_repository():
@@ -32,36 +32,32 @@ def test_the_package_has_those_of_the_repository():
 
 
 @pytest.mark.parametrize("named", ["digits", "digits.py", "configs/digits.py", "configs/digits"])
-@pytest.mark.parametrize("joined", [True, False])
-def test_a_name_is_found_anywhere(named, joined):
-    config, file = parsed(*([f"--config={named}"] if joined else ["--config", named]))
-    assert config.data.source == "digits" and file == str(SHIPPED / "digits.py")
+def test_a_name_is_found_anywhere(named):
+    assert file_of(named) == str(SHIPPED / "digits.py")
+    assert file_of(f"{named}:x") == f"{SHIPPED / 'digits.py'}:x"  # an argument of get_config
 
 
 def test_files_win(folder):
     (folder / "configs").mkdir()
-    (folder / "configs" / "digits.py").write_text(MINE.format(5))
-    (folder / "configs" / "mine.py").write_text(MINE.format(6))
-    (folder / "ffhq.py").write_text(MINE.format(7))
-    for named, z_dim in [("digits", 5), ("configs/digits.py", 5), ("mine", 6), ("ffhq.py", 7)]:
-        assert parsed(f"--config={named}")[0].model.z_dim == z_dim
-    assert parsed("--config=ffhq")[1] == str(SHIPPED / "ffhq.py")
-
-
-def test_a_folder_of_that_name_is_no_configuration(folder):
-    (folder / "digits").mkdir()
-    assert parsed("--config=digits")[1] == str(SHIPPED / "digits.py")
+    (folder / "ffhq").mkdir()  # a folder, a workdir perhaps, is none
+    for file in ("configs/digits.py", "configs/mine.py", "ffhq.py"):
+        (folder / file).write_text("")
+    for named in ("digits", "configs/digits.py"):
+        assert file_of(named) == "configs/digits.py"
+    assert file_of("mine") == "configs/mine.py"
+    assert file_of("ffhq.py") == "ffhq.py"
+    assert file_of("ffhq") == str(SHIPPED / "ffhq.py")
 
 
 @pytest.mark.parametrize("named", ["digit", "configs/digit.py"])
 def test_unknown_names_tell_what_there_is(named):
     with pytest.raises(UserError) as caught:
-        parsed(f"--config={named}")
+        file_of(named)
     said = str(caught.value)
     assert said.startswith(f"--config={named}: no such file or name; there are ")
     assert ", ".join(OURS) in said and said.endswith('did you mean "digits"?')
 
 
-def test_a_path_is_nothing_else():
-    with pytest.raises(UserError, match="no/digits.py: .*No such file"):
-        parsed("--config=no/digits.py")
+def test_a_path_is_itself():
+    assert file_of("no/digits.py") == "no/digits.py"
+    assert located(["main", "--config"]) == ["main", "--config"]  # for absl to refuse
