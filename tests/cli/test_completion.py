@@ -64,7 +64,7 @@ def typed(command: list[str], lines: list[str], folder: Path) -> list[str]:
     setup += [f"source script.{command[0]}", f'inr-gan() {{ echo "$*" >>{given.name}; }}']
     (folder / ".zshrc").write_text("\n".join([*setup, ""]))
     ours, theirs = pty.openpty()
-    env = os.environ | {"TERM": "dumb", "ZDOTDIR": str(folder), "HISTFILE": ""}
+    env = os.environ | {"TERM": "dumb", "ZDOTDIR": str(folder), "HISTFILE": "", "INPUTRC": "none"}
     shell = subprocess.Popen(
         command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs,
         start_new_session=True,
