@@ -19,6 +19,9 @@ EMBEDDINGS = ("model.embedding_coarse", "model.embedding_fine")
 VARIANTS = {
     "turned": {f"{one}.turned": True for one in EMBEDDINGS},
     "falloff": {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
+    "steeper": {f"{one}.falloff": 1.5 for one in EMBEDDINGS},
+    "turned falloff": {f"{one}.turned": True for one in EMBEDDINGS}
+    | {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
     "random": {f"{one}.log": 0 for one in EMBEDDINGS}
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
 }
