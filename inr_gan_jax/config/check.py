@@ -125,7 +125,7 @@ def _check_patches(config) -> None:
         if patches.consistency:
             raise UserError("config.patches.consistency needs config.patches.largest")
         return
-    if model.family != "inr_gan_any":
+    if model.family not in families.CONTINUOUS:
         raise UserError(f"config.patches.largest: {model.family} knows its own size alone")
     long, most = max(model.height, model.width), 1 << 16
     if not long <= patches.largest <= most:

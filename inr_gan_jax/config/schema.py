@@ -124,7 +124,9 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class PatchConfig:
-    """Training on pictures of any sizes, by patches of the model's size (family inr_gan_any).
+    """Training on pictures of any sizes, by patches of the model's size.
+
+    Of the families that are continuous: inr_gan_any, cips_skip, cips_res.
 
     `largest`: longer side, in pixels, up to which pictures are used (0: images are whole, and of
     the model's size). For each a size is drawn between the model's and its own, uniform or `log`

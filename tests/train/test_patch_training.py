@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import mild_model
 from helpers.runs import assert_same_run
 from helpers.training import assert_close, gradients_of, settled, tiny, trainer_of
 from PIL import Image
@@ -68,6 +69,28 @@ def test_a_patch_is_a_view():
     np.testing.assert_allclose(one_by_one, patches, atol=1e-5)
     even = generator.patches(ws, jnp.asarray([[12, 4, 2]] * 3, jnp.int32), coarser=2)
     np.testing.assert_allclose(even[0], image.render(6, 6)[2:6, 1:5], atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["cips_skip", "cips_res"])
+def test_a_patch_of_cips_is_a_view(family):
+    """Its images lie from end to end of the frame, at every size; noise is each patch's own."""
+    model = mild_model(family, size=8)
+    generator = model.networks.generator(*model.arrays)
+    ws = jnp.asarray(model.styles(seeds=[3, 3, 3]))
+    windows = jnp.asarray([[8, 0, 0], [32, 5, 20], [12, 4, 1]], jnp.int32)
+    patches, image = generator.patches(ws, windows), model.image(seed=3)
+    for patch, (size, top, left) in zip(patches, windows.tolist(), strict=True):
+        whole = image.render(size, size)
+        np.testing.assert_allclose(patch, whole[top : top + 8, left : left + 8], atol=1e-5)
+    even = generator.patches(ws, jnp.asarray([[16, 4, 2]] * 3, jnp.int32), coarser=2)
+    middle = np.linspace(-1, 1, 16)
+    x, y = (middle[2:10:2] + middle[3:10:2]) / 2, (middle[4:12:2] + middle[5:12:2]) / 2
+    points = np.stack(np.meshgrid(x, -y), -1).reshape(-1, 2)
+    np.testing.assert_allclose(even[0].reshape(16, -1), image.points(points), atol=1e-5)
+    if model.config.model.has_noise:
+        keys = jax.random.split(jax.random.key(0), 3)
+        noisy = generator.patches(ws, windows, noise_keys=keys)
+        assert noisy.shape == patches.shape
 
 
 def test_gradients_by_their_formulas(batch):
