@@ -76,13 +76,17 @@ class Results:
 def forget(workdir: epath.PathLike, images: int) -> set[tuple[str, float]]:
     """Forgets what was measured of a run after `images`: (metric, kimg) of all that stays."""
     path = epath.Path(workdir) / FILE
-    lines = _lines(path)
-    results = [json.loads(line) for line in lines]
+    lines, results = _lines(path), read(workdir)
     kept = [result["kimg"] <= images / 1000 for result in results]
     if not all(kept):
         _keep(path, _joined(itertools.compress(lines, kept)))
     kept = itertools.compress(results, kept)
     return {(r["metric"], r["kimg"]) for r in kept if "ema" not in r}
+
+
+def read(workdir: epath.PathLike) -> list[dict]:
+    """All that was measured of a run, in that order."""
+    return [json.loads(line) for line in _lines(epath.Path(workdir) / FILE)]
 
 
 def _lines(path: epath.Path) -> list[str]:
