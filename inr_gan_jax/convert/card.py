@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 
 from etils import epath
 
@@ -79,7 +80,8 @@ def card(
     """
     config, kimg = model.config, model.images_seen / 1000
     title = str(to).partition("@")[0].rstrip("/").rpartition("/")[2]
-    own = [r for r in measured if r["kimg"] == kimg and r.get("ema") == ema]
+    measured = [result for result in measured if result.get("ema") == ema]
+    own = _latest(result for result in measured if result["kimg"] == kimg)
     network, names = config.model, model.class_names
     facts = {
         "data": config.data.source + (", mirrored" if config.data.mirror else ""),
@@ -108,7 +110,7 @@ def card(
         condition=", classes=0" if model.num_classes else "",
         facts="\n".join(f"- {name}: {value}" for name, value in facts.items() if value != ""),
         command=f"\n```\n{command}\n```\n" if command else "",
-        measured=_table(own or _latest(measured, ema), kimg),
+        measured=_table(own or _latest(measured), kimg),
     )
 
 
@@ -140,8 +142,9 @@ def _numbers(result: dict) -> list[tuple[str, float]]:
     return [(f"{result['metric']}_{part}", number) for part, number in value.items()]
 
 
-def _latest(measured: list[dict], ema: float | None) -> list[dict]:
-    return list({r["metric"]: r for r in measured if r.get("ema") == ema}.values())
+def _latest(measured: Iterable[dict]) -> list[dict]:
+    """The last of each metric."""
+    return list({result["metric"]: result for result in measured}.values())
 
 
 def _table(found: list[dict], kimg: float) -> str:

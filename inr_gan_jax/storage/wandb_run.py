@@ -27,13 +27,12 @@ class Run:
 
     def __init__(self, run, place: Path):
         self._run, self._place, self.id = run, place, run.id
-        self._step = run.step
+        self._step = max([run.step, *(row["_step"] + 1 for row in self._rows())])
 
     def known(self) -> set[tuple[str, int]]:
         """What its server has; offline, what the files of all starts hold."""
         if self._run.offline or self._run.disabled:
             rows = list(self._rows())
-            self._step = max((row["_step"] + 1 for row in rows), default=self._step)
         else:
             try:
                 rows = list(wandb.Api().run(self._run.path).scan_history(use_cache=False))

@@ -51,14 +51,14 @@ def _opened(name: str, workdir: epath.Path):
     try:
         title = os.path.basename(os.path.abspath(workdir))
         program = module.opened(workdir, title, before)
+        if program.id != before:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as file:
+                file.write(json.dumps(ids | {name: program.id}).encode())
     except UserError:
         raise
-    except Exception as error:  # of its own, of its network's library
+    except Exception as error:  # of its own, of its network's library, of the disk
         why = " ".join(str(error).split())[:300] or type(error).__name__
         again = f", or remove {path} to begin another run" if before else ""
         raise UserError(f"config.log.writers: {name} cannot be used: {why}{again}") from None
-    if program.id != before:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(path) as file:
-            file.write(json.dumps(ids | {name: program.id}).encode())
     return program

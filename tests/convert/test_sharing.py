@@ -46,6 +46,7 @@ def workdir(tmp_path_factory):
     (folder / "run.json").write_text(json.dumps(record))
     measured = [
         {"metric": "fid50k_full", "value": 7.5, "kimg": 1.0, "images": 50000},
+        {"metric": "fid50k_full", "value": 4.5, "kimg": 2.0, "images": 50000},
         {"metric": "fid50k_full", "value": 4.25, "kimg": 2.0, "images": 50000},
         {"metric": "pr50k3_full", "value": {"precision": 0.5, "recall": 0.25}, "kimg": 2.0},
         {"metric": "fid50k_full", "value": 4.0, "kimg": 2.0, "ema": 0.1},

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from inr_gan_jax.config.writer_names import mirrors_of
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage.events import SummaryWriter
 from inr_gan_jax.storage.mirror import Mirror
-from inr_gan_jax.storage.writers import IDS
+from inr_gan_jax.storage.writers import IDS, writer_of
 from inr_gan_jax.train.monitor import Monitor
 
 STEP, DRAW = 8, 16  # images
@@ -223,8 +224,14 @@ def test_a_program_that_is_added_later_gets_all_of_it(program, tmp_path, caplog)
     assert [n for n, _ in sorted(told(folder)["loss/g"])] == [8, 16, 24, 32, 40, 48]
     assert [n for n, _ in sorted(told(folder)["generated"])] == [16, 32, 48]
     before = told(folder)
+    time.sleep(1)  # W&B names a start's folder after the second
     play(folder, 48, 48, [name]).close()
     assert told(folder) == before
+    time.sleep(1)
+    writer = writer_of([name], folder)  # a checkpoint is measured: that is told, whatever was
+    writer.write_scalars(48, {"metrics/fid": 3})
+    writer.close()
+    assert told(folder)["metrics/fid"] == [(48, 3)]
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
