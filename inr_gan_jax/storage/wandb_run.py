@@ -58,6 +58,7 @@ class Run:
 
     def close(self) -> None:
         self._run.finish()
+        wandb.teardown()  # else the end of its file may come after another start has read it
 
     def _rows(self) -> Iterator[dict]:
         """What the transaction logs of this run tell, but for their values."""
