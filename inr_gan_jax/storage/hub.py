@@ -1,7 +1,7 @@
 """A hub of models, huggingface.co or what `$HF_ENDPOINT` names, through its own client library.
 
-That library (the extra `hf`) finds the user's token (`hf auth login`, or `$HF_TOKEN`); it is never
-seen here. Whatever fails is one line that says what to do.
+That library (the extra `hf`) finds the user's token (`hf auth login`, or `$HF_TOKEN`), which is
+neither kept nor shown here. Whatever fails is one line that says what to do.
 """
 
 import contextlib
