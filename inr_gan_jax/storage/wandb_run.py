@@ -34,10 +34,8 @@ class Run:
         if self._run.offline or self._run.disabled:
             rows = list(self._rows())
         else:
-            try:
-                rows = list(wandb.Api().run(self._run.path).scan_history(use_cache=False))
-            except Exception as error:
-                raise UserError(f"wandb does not tell what it has: {error}") from None
+            rows = self._sent()
+            self._step = max([self._step, *(row["_step"] + 1 for row in rows)])
         return {
             (key, int(row[_IMAGES]))
             for row in rows
@@ -59,6 +57,15 @@ class Run:
     def close(self) -> None:
         self._run.finish()
         wandb.teardown()  # else the end of its file may come after another start has read it
+
+    def _sent(self) -> list[dict]:
+        """What the server has."""
+        try:
+            run = wandb.Api().run(self._run.path)
+            return list(run.scan_history(use_cache=False)) if run.lastHistoryStep >= 0 else []
+        except Exception as error:
+            why = " ".join(str(error).split())[:300]
+            raise UserError(f"config.log.writers: wandb does not tell what it has: {why}") from None
 
     def _rows(self) -> Iterator[dict]:
         """What the transaction logs of this run tell, but for their values."""
