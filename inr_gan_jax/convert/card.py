@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterable
 
 from etils import epath
@@ -59,8 +60,16 @@ def name_of(path: str) -> str:
 
 
 def without_folders(command: str) -> str:
-    """A command whose flags name files without the folders above them."""
-    return re.sub(r"(=|\s)(?:[a-z0-9]+:/|~)?/\S*/(?=[^\s/])", r"\1", command)
+    """A command whose absolute paths are their last part, also in lists."""
+
+    def bare(word: str) -> str:
+        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        names = [
+            name_of(path) if re.match(r"/|~|\w+://", path) else path for path in value.split(",")
+        ]
+        return flag + equals + ",".join(names)
+
+    return shlex.join(map(bare, shlex.split(command)))
 
 
 def card(

@@ -23,9 +23,10 @@ class Told(NamedTuple):
 
 
 class Program(Protocol):
-    """A run of another program. All may raise any error but `known`, which raises UserError."""
+    """A run of another program, under the name that it gave it. All may raise any error."""
 
     name: str
+    id: str
 
     def known(self) -> set[tuple[str, int]]:
         """(tag, image count) of all that it has."""
@@ -44,18 +45,16 @@ class Mirror:
     """Hands what is told to a program, in its order; failing is told once, and made good later."""
 
     def __init__(self, program: Program):
-        self._program = program
+        """Asks what is there, and raises what that raises."""
+        self._program, self._there = program, program.known()
         self._known: set[tuple[str, int]] = set()
         self._waiting: deque[Told] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=program.name)
         self._sending, self._failed = None, False
 
     def catch_up(self, events: Iterable[Event]) -> None:
-        """Asks what is there, and sends what is missing of a run's events.
-
-        Raises UserError where the program cannot be asked.
-        """
-        self._known = self._program.known()
+        """Sends what is missing there of a run's events; what is there is never sent again."""
+        self._known = self._there
         for event in events:
             self.put(event)
 

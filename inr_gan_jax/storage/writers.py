@@ -29,15 +29,15 @@ def writer_of(programs: Sequence[str], directory: epath.PathLike) -> SummaryWrit
 
     def make() -> None:
         if jax.process_index() == 0:
-            mirrors = [Mirror(_opened(name, epath.Path(directory))) for name in programs]
+            mirrors = [_mirror(name, epath.Path(directory)) for name in programs]
             made.append(SummaryWriter(directory, mirrors))
 
     by_first(make)
     return made[0] if made else None
 
 
-def _opened(name: str, workdir: epath.Path):
-    """A program's run: that of earlier starts, whose name the workdir keeps, or a new one."""
+def _mirror(name: str, workdir: epath.Path) -> Mirror:
+    """Of a program's run: that of earlier starts, whose name the workdir keeps, or a new one."""
     try:
         module = importlib.import_module(f"inr_gan_jax.storage.{name}_run")
     except ImportError as error:
@@ -45,20 +45,19 @@ def _opened(name: str, workdir: epath.Path):
             f"config.log.writers: {name} is not installed ({error}): pip install {PROGRAMS[name]} "
             f"(here: pip install -c constraints.txt -e .[{name}])"
         ) from None
-    path = workdir / IDS
-    ids = json.loads(path.read_text()) if path.exists() else {}
-    before = ids.get(name)
+    path, title, before = workdir / IDS, os.path.basename(os.path.abspath(workdir)), None
     try:
-        title = os.path.basename(os.path.abspath(workdir))
+        ids = json.loads(path.read_text()) if path.exists() else {}
+        before = ids.get(name)
         program = module.opened(workdir, title, before)
         if program.id != before:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replaced(path) as file:
                 file.write(json.dumps(ids | {name: program.id}).encode())
+        return Mirror(program)
     except UserError:
         raise
     except Exception as error:  # of its own, of its network's library, of the disk
         why = " ".join(str(error).split())[:300] or type(error).__name__
-        again = f", or remove {path} to begin another run" if before else ""
+        again = f"; without {path} another run begins" if before else ""
         raise UserError(f"config.log.writers: {name} cannot be used: {why}{again}") from None
-    return program

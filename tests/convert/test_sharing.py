@@ -124,6 +124,18 @@ def test_names_of_paths(path, name):
     assert card.name_of(path) == name
 
 
+def test_commands_tell_no_folders():
+    given = (
+        "python -m inr_gan_jax.main --config=configs/x.py --config.data.source='/my pictures/a b' "
+        "--detector_weights=~/w/i.pth,gs://b/v.pth --x=hf://a/b --config.log.writers=a,b"
+    )
+    assert card.without_folders(given) == (
+        "python -m inr_gan_jax.main --config=configs/x.py '--config.data.source=a b' "
+        "--detector_weights=i.pth,v.pth --x=hf://a/b --config.log.writers=a,b"
+    )
+    assert card.without_folders("") == ""
+
+
 def test_card(files):
     yaml = pytest.importorskip("yaml")
     _, front, text = files["README.md"].decode().split("---\n", 2)

@@ -253,5 +253,7 @@ def test_a_run_that_mlflow_does_not_know(program, tmp_path):
     name, _ = program
     if name == "mlflow":  # W&B makes a run of any name
         (tmp_path / IDS).write_text(json.dumps({"mlflow": "0" * 32}))
-        with pytest.raises(UserError, match="mlflow cannot be used: .*or remove .*trackers.json"):
+        with pytest.raises(
+            UserError, match="mlflow cannot be used: .*without .*trackers.json another run"
+        ):
             Monitor(tmp_path, 1000, [name])
