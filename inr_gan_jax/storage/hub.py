@@ -160,4 +160,6 @@ def _taken(address: Address) -> UserError:
 
 
 def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+    """What a library says, without the token, which a faulty header would show."""
+    text, token = " ".join(str(error).split()) or type(error).__name__, _library().get_token()
+    return (text.replace(token, "...") if token else text)[:300]

@@ -21,6 +21,7 @@ from inr_gan_jax.convert.files import convert
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.foreign import shared
 from inr_gan_jax.metrics.results import FILE as METRICS
+from inr_gan_jax.storage import hub
 
 FILES = {"model.safetensors", "run.json", "samples.png", "README.md"}
 ADDRESS = f"hf://{hubs.USER}/digits"
@@ -327,3 +328,5 @@ def test_a_hub_s_refusals_are_one_line(served, files, monkeypatch):
         assert message.startswith(address) and "\n" not in message
         assert hubs.TOKEN not in message and stranger not in message
     assert set(served.models) == {"jane/digits", "jane/empty"}
+    raised = RuntimeError(f"no such header: Bearer {hubs.TOKEN}")
+    assert "Bearer ...)" in str(hub._explained(raised, hub.address_of(ADDRESS)))
