@@ -5,6 +5,7 @@ neither kept nor shown here. Whatever fails is one line that says what to do.
 """
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etils import epath
+from tqdm import tqdm
 
 from inr_gan_jax.errors import UserError
 
@@ -63,7 +65,8 @@ def fetched(path: epath.PathLike, name: str, cache: Path) -> Path:
                 print(f"{address}: no hub can be reached; {kept} is used", file=sys.stderr)
                 return Path(kept)
             raise
-        return Path(library.hf_hub_download(**what, cache_dir=cache))
+        bar = functools.partial(tqdm, delay=2)  # the library's own is for terminals alone
+        return Path(library.hf_hub_download(**what, cache_dir=cache, tqdm_class=bar))
 
 
 def check_free(path: epath.PathLike, update: bool) -> None:
