@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser test-extras clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser test-extras dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +56,14 @@ test-extras: $(STAMP)  ## the tests that need a hub's, W&B's or MLflow's own lib
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[hf,wandb,mlflow]
 	$(VENV)/bin/python -m pytest -n 0 tests/convert/test_sharing.py tests/train/test_mirrors.py $(ARGS)
 
-clean:  ## remove .venv and caches; runs stay
-	rm -rf $(VENV) .venv-tpu .venv-gpu .pytest_cache .hypothesis .ruff_cache *.egg-info
+dist: $(STAMP)  ## make the wheel, in dist/
+	rm -rf build dist
+	$(VENV)/bin/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	    --wheel-dir=dist .
+	@ls dist/*.whl
+
+clean:  ## remove .venv, the wheel and caches; runs stay
+	rm -rf $(VENV) .venv-tpu .venv-gpu build dist .pytest_cache .hypothesis .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again when what is to be installed changes.

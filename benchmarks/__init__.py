@@ -2,4 +2,4 @@
 
 SUITES = ("inference", "train", "input", "render", "start", "growth", "augment", "metrics")
 # Run where they are asked for: of a part, or in need of what few machines have.
-NAMED = ("convolution", "traffic", "quality", "scales")
+NAMED = ("convolution", "traffic", "quality", "scales", "view")

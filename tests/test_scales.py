@@ -27,6 +27,14 @@ def test_both_trainings_are_configurations_of_equal_networks(name):
     assert any_size.model.embedding_fine.table == 0
 
 
+@pytest.mark.parametrize("variant", sets.VARIANTS)
+def test_variants_are_configurations(variant):
+    """Of the same discriminator and sizes, and of another embedding."""
+    plain, other = (parse(sets.get_config(f"shapes/{kind}")) for kind in ("any", variant))
+    assert plain.discriminator == other.discriminator and plain.patches == other.patches
+    assert plain.model.embedding_fine != other.model.embedding_fine
+
+
 def test_patches_are_windows_of_the_image(monkeypatch):
     """Of seed i at its own place, by each way of making it."""
     monkeypatch.setattr(measure, "PATCH", 8)

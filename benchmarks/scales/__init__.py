@@ -6,8 +6,10 @@ For each set and seed two trainings of equal seconds: `plain` at 32 and `any` up
 distances of patches of 32 pixels at 32, 64 and 128 to real ones: of the first, enlarged by Lanczos
 (a) or rendered at the size (b), and of the second (c); and how far renders of different sizes
 agree. Rows are kept in runs/scales/rows.jsonl, and the same command goes on.
+--only=shapes/turned measures a variant of (c) (see sets.VARIANTS) after as many images.
 """
 
+import itertools
 from pathlib import Path
 
 from absl import flags
@@ -28,11 +30,13 @@ METHODS = {"a": ("plain", "lanczos"), "b": ("plain", "superres"), "c": ("any", "
 def rows() -> list[dict]:
     """Does what is not done; (c)'s distance over the better of (a) and (b) at each size."""
     seeds, minutes = flags.FLAGS.seeds, flags.FLAGS.minutes
-    names = flags.FLAGS.only or list(sets.NAMES)
-    if unknown := set(names) - set(sets.NAMES):
-        raise UserError(f"--only={unknown.pop()} is not one of {', '.join(sets.NAMES)}")
+    known = [f"{name}{variant}" for variant in ("", *(f"/{v}" for v in sets.VARIANTS))
+             for name in sets.NAMES]  # fmt: skip
+    asked = flags.FLAGS.only or list(sets.NAMES)
+    if unknown := set(asked) - set(known):
+        raise UserError(f"--only={unknown.pop()} is not one of {', '.join(known)}")
     done, found = Rows(OUT / "rows.jsonl"), []
-    for name in names:
+    for name in dict.fromkeys(one.split("/")[0] for one in asked):
         sets.prepared(name)
         kimg = _budgets(done, name, minutes)
         source = open_source(
@@ -40,23 +44,35 @@ def rows() -> list[dict]:
             channels=3, labels=False,
         )  # fmt: skip
         yardsticks = None
-        for seed in range(seeds):
+        variants = [one.split("/")[1] for one in asked if one.startswith(f"{name}/")]
+        wanted = ([None] if name in asked else []) + variants
+        for seed, variant in itertools.product(range(seeds), wanted):
             keys = {"set": name, "seed": seed, "kimg": kimg}
+            keys |= {"variant": variant} if variant else {"kind": "all"}
             if not done.find(**keys):
                 yardsticks = yardsticks or measure.Sizes(source, SIZES, PICTURES)
-                done.add(keys | _measured(name, seed, kimg, yardsticks))
-        found += _table(name, [r for r in done.rows if r.get("kimg") == kimg and "a" in r])
+                made = _measured if variant is None else _measured_variant
+                done.add(keys | made(name, variant, seed, kimg, yardsticks))
+        found += _table(name, [r for r in done.rows if r.get("kimg") == kimg])
     return found
 
 
-def _measured(name: str, seed: int, kimg: dict, yardsticks: measure.Sizes) -> dict:
-    models = {}
-    for kind in sets.KINDS:
-        workdir = OUT / name / f"{kind}-{seed}"
-        print(f"{name}, {kind}, seed {seed}: {kimg[kind]:g} kimg", flush=True)
-        config = f"{Path(sets.__file__)}:{name}/{kind}"
-        run_training(config, workdir, {"seed": seed, "train.kimg": kimg[kind]}, points=1)
-        models[kind] = load(str(workdir))
+def _trained(name: str, kind: str, seed: int, kimg: float):
+    workdir = OUT / name / f"{kind}-{seed}"
+    print(f"{name}, {kind}, seed {seed}: {kimg:g} kimg", flush=True)
+    config = f"{Path(sets.__file__)}:{name}/{kind}"
+    run_training(config, workdir, {"seed": seed, "train.kimg": kimg}, points=1)
+    return load(str(workdir))
+
+
+def _measured_variant(name, variant, seed, kimg, yardsticks) -> dict:
+    model = _trained(name, variant, seed, kimg["any"])
+    agreement = measure.agreement(model, SIZES[:2])
+    return {"c": yardsticks.measured(model, "any"), "agreement": {"c": agreement}}
+
+
+def _measured(name, _, seed, kimg, yardsticks) -> dict:
+    models = {kind: _trained(name, kind, seed, kimg[kind]) for kind in sets.KINDS}
     row = {key: yardsticks.measured(models[k], method) for key, (k, method) in METHODS.items()}
     agreements = {key: measure.agreement(models[METHODS[key][0]], SIZES[:2]) for key in "bc"}
     return row | {"agreement": agreements}
@@ -73,8 +89,10 @@ def _budgets(done: Rows, name: str, minutes: float) -> dict[str, float]:
     return {kind: float(f"{minutes * 60 * row[kind] / 1000:.3g}") for kind in sets.KINDS}
 
 
-def _table(name: str, runs: list[dict]) -> list[dict]:
-    rows = []
+def _table(name: str, done: list[dict]) -> list[dict]:
+    rows, runs = [], [row for row in done if "a" in row]
+    for variant in dict.fromkeys(row["variant"] for row in done if row.get("variant")):
+        rows += _compared(name, variant, [r for r in done if r.get("variant") == variant], runs)
     for key in runs[0]["a"] if runs else ():
         means = {m: sum(run[m][key] for run in runs) / len(runs) for m in METHODS}
         told = ", ".join(
@@ -88,4 +106,18 @@ def _table(name: str, runs: list[dict]) -> list[dict]:
         told = ", ".join(f"({m}) " + " ".join(f"{v:.1f}" for v in vs) for m, vs in values.items())
         rows.append({"what": f"{name}, {key}: dB of (c)", "ratio": min(values["c"]),
                      "detail": told})  # fmt: skip
+    return rows
+
+
+def _compared(name: str, variant: str, tried: list[dict], runs: list[dict]) -> list[dict]:
+    """Distances of a variant over those of (c), of the seeds that both have."""
+    base = {run["seed"]: run["c"] for run in runs}
+    tried = [run for run in tried if run["seed"] in base]
+    rows = []
+    for key in tried[0]["c"] if tried else ():
+        ours = [run["c"][key] for run in tried]
+        theirs = [base[run["seed"]][key] for run in tried]
+        told = " ".join(f"{v:.3g}" for v in ours) + ", (c) " + " ".join(f"{v:.3g}" for v in theirs)
+        rows.append({"what": f"{name}/{variant}, {key}: over (c)",
+                     "ratio": sum(ours) / sum(theirs), "detail": told})  # fmt: skip
     return rows

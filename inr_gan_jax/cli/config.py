@@ -1,8 +1,9 @@
-"""--config: a file of configs/, the keys that a command line overrides, and the data it names."""
+"""--config: a file or a name, the keys that a command line overrides, and the data it names."""
 
 import json
 import re
 import traceback
+from pathlib import Path
 
 from absl import flags
 from etils import epath
@@ -11,17 +12,19 @@ from ml_collections import ConfigDict, config_flags
 from inr_gan_jax.errors import UserError, nearest
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/; its keys are overridden by --config.KEY=VALUE."
+    "config", None, "A file, or a name such as digits; --config.KEY=VALUE overrides its keys."
 )
+SHIPPED = Path(__file__).parents[1] / "configs"  # of the wheel; in the repository a link
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags and loads the configuration.
 
-    Raises UserError for an override of no known key and for whatever goes wrong in the
-    configuration's file, flags.Error for other flags.
+    Raises UserError for an override of no known key, for a configuration that is not there and for
+    whatever goes wrong in its file, flags.Error for other flags.
     """
     _check_overrides(argv)
+    argv = located(argv)
     try:
         rest = flags.FLAGS(argv)
         dict(CONFIG.value or {})  # a file that cannot be read raises when it is looked at
@@ -31,6 +34,42 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(_explain(error, argv)) from error
     _adopt_recipe()
     return rest
+
+
+def names() -> list[str]:
+    """The configurations that come with this package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.py"))
+
+
+def located(argv: list[str]) -> list[str]:
+    """A command line with --config's file in the place of a name.
+
+    `digits` and `configs/digits.py` are that file where there is one, else the one that comes with
+    the package; any other path is itself. UserError, which lists all names, for an unknown one.
+    """
+    found = list(argv)
+    for place, word in enumerate(argv):
+        flag, joined, value = word.partition("=")
+        if flag in ("--config", "-config"):
+            if joined:
+                found[place] = f"{flag}={_file(value)}"
+            elif place + 1 < len(argv):
+                found[place + 1] = _file(argv[place + 1])
+    return found
+
+
+def _file(named: str) -> str:
+    path, colon, rest = named.partition(":")
+    name = re.fullmatch(r"(?:configs/)?([^/]+?)(?:\.py)?", path)
+    if name is None or Path(path).is_file():
+        return named
+    for folder in (Path("configs"), SHIPPED):
+        if (file := folder / f"{name[1]}.py").is_file():
+            return f"{file}{colon}{rest}"
+    raise UserError(
+        f"--config={named}: no such file or name; there are {', '.join(names())}"
+        + nearest(name[1], names())
+    )
 
 
 def _adopt_recipe() -> None:

@@ -5,6 +5,7 @@ A command asks for those that it honours, and for no other.
 
 import math
 import os
+from collections.abc import Callable
 
 from absl import flags
 
@@ -30,6 +31,9 @@ class _Paths(flags.ListParser):
     def parse(self, argument: str | list[str]) -> list[str]:
         return [os.path.expanduser(path) for path in super().parse(argument)]
 
+    def flag_type(self) -> str:
+        return "paths"
+
 
 def path(name: str, default: str | None, text: str, **options) -> flags.FlagHolder:
     """A flag that names a file or folder, local or in a cloud; `~` is the home folder."""
@@ -41,6 +45,18 @@ def paths(name: str, default: list[str], text: str, **options) -> flags.FlagHold
     return flags.DEFINE(
         _Paths(), name, default, text, serializer=flags.CsvListSerializer(","), **options
     )
+
+
+def operand(name: str) -> Callable[[list[str]], list[str]]:
+    """How flags are parsed where a first word without dashes is what --NAME names."""
+
+    def parse(argv: list[str]) -> list[str]:
+        program, *words = argv
+        if words and not words[0].startswith("-"):
+            words[0] = f"--{name}={words[0]}"
+        return flags.FLAGS([program, *words])
+
+    return parse
 
 
 def checkpoint(*, required: bool = True) -> flags.FlagHolder:

@@ -174,13 +174,6 @@ def _define_flags() -> None:
     flags.mark_flags_as_required(["source"])
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """`look photos` means `look --source=photos`."""
-    return flags.FLAGS(
-        [f"--source={a}" if k == 1 and not a.startswith("-") else a for k, a in enumerate(argv)]
-    )
-
-
 def _main(_) -> None:
     values = flags.FLAGS
     store = open_store(values.source, values.data_dir, True, every=True)
@@ -198,4 +191,4 @@ def _main(_) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    run(_main, _parse)
+    run(_main, shared.operand("source"))

@@ -15,6 +15,10 @@ import numpy as np
 
 from inr_gan_jax.models.products import at_least_float32
 
+# From octave to octave: of a right angle, after which axes meet themselves, the golden section. So
+# no two octaves share an axis, and axes of any few octaves are spread evenly.
+TURN = math.pi / 2 * (math.sqrt(5) - 1) / 2
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -26,6 +30,7 @@ class Embedding:
     have a trained shift each. `table_side`: cells of the table's longer side (0: the grid's).
     `finest`: the resolution whose log frequencies there are, where it is more than the grid's.
     `falloff`: log directions of frequency f have amplitude f^-falloff, the lowest one 1.
+    `turned`: each octave's log directions are turned beyond those of the one before.
     """
 
     raw: bool = False
@@ -42,6 +47,7 @@ class Embedding:
     table_side: int = 0
     finest: int = 0
     falloff: float = 0.0
+    turned: bool = False
 
     def __post_init__(self):
         if self.distribution not in ("normal", "uniform"):
@@ -59,6 +65,8 @@ class Embedding:
         if self.diagonal:  # unit vectors at sqrt(1/2) of the frequency
             units += [(-0.5, 0.5), (0.5, 0.5)]
         directions = np.concatenate([np.outer(frequencies, unit) for unit in units])
+        if self.turned:
+            directions = _turned(directions, np.tile(np.arange(octaves), len(units)) * TURN)
         if len(directions) > self.log:
             raise ValueError(
                 f"the embedding at {size[0]}x{size[1]} needs {len(directions)} log directions, "
@@ -82,6 +90,13 @@ class Embedding:
         """Number of features at a grid of `size` = (height, width)."""
         phases = len(self.log_directions(size)) + self.random + self.shared + self.predicted
         return 2 * self.raw + phases * (1 + self.cosine) + self.table
+
+
+def _turned(directions: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Directions `[n, 2]`, each turned by its own angle."""
+    cosine, sine = np.cos(angles), np.sin(angles)
+    x, y = directions.T
+    return np.stack([cosine * x - sine * y, sine * x + cosine * y], -1)
 
 
 def embed(

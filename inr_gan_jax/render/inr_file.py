@@ -27,7 +27,7 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.storage.atomic import replaced
 
-READS = (1, 2, 3)  # 2: networks known at nodes; 3: nodes read by splines
+READS = (1, 2, 3, 4)  # 2: networks known at nodes; 3: nodes read by splines; 4: turned waves
 KEY = "inr_gan_jax"  # in the metadata
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
@@ -58,12 +58,19 @@ def encoded(params: InrParams, dtype: str = "float32") -> tuple[bytes, int]:
     entries = [*_walk("shared", params.shared), *_walk("image", params.image)]
     arrays = {name: _stored(name, entry, dtype) for name, entry in entries if entry is not None}
     header = {
-        "version": 3 if params.spec.upsampling == "spline" else 2,  # the first that knows it
+        "version": _version(params.spec),
         "spec": dataclasses.asdict(params.spec),
         "empty": [name for name, entry in entries if entry is None],
     }
     of_images = sum(a.nbytes for name, a in arrays.items() if name.startswith("image/"))
     return safetensors.numpy.save(arrays, {KEY: json.dumps(header)}), of_images // len(params)
+
+
+def _version(spec: InrSpec) -> int:
+    """The first that knows this network."""
+    if any(block.embedding and block.embedding.turned for block in spec.blocks):
+        return 4
+    return 3 if spec.upsampling == "spline" else 2
 
 
 def open_images(path: epath.PathLike) -> InrParams:

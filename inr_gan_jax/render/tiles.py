@@ -13,6 +13,9 @@ from inr_gan_jax.render.plan import Axis, Sampling, plan_axis
 from inr_gan_jax.render.region import native_deviations, render_region
 from inr_gan_jax.render.view import TILE, View, exact, tile_side
 
+# Neighbouring tiles share rows or columns, and views of many images all of them.
+_planned = functools.lru_cache(maxsize=1024)(plan_axis)
+
 
 class Tiled:
     """The views of one image of a coordinate network, whole or tile by tile.
@@ -135,10 +138,10 @@ class Tiled:
                 if rows:  # global indices count from the bottom, rows from the top
                     pixels = [sampling.total - 1 - i for i in pixels]
                 axes.append(
-                    plan_axis(
-                        sampling, cells, pixels, rows=rows, frame=spec.frame,
+                    _planned(
+                        sampling, tuple(cells), tuple(pixels), rows=rows, frame=spec.frame,
                         upsampling=spec.upsampling,
-                        tables=[t[0 if rows else 1] for t in spec.tables],
+                        tables=tuple(t[0 if rows else 1] for t in spec.tables),
                     )
                 )  # fmt: skip
             sizes = [

@@ -72,9 +72,15 @@ def run_of(workdir) -> Path:
     "arguments, expected",
     [
         ([], "give a configuration: --config=configs/digits.py"),
-        (["--config=configs/digit.py"], "--config=configs/digit.py: [Errno 2] No such file"),
+        (
+            ["--config=configs/digit.py"],
+            "--config=configs/digit.py: no such file or name; there are any",
+        ),
         ([DIGITS, "--config.train.batchsize=3"], 'did you mean "config.train.batch_size"'),
-        ([DIGITS, "--config.train.batch_size=x"], "--config.train.batch_size=x: invalid literal"),
+        (
+            ["--config=digits", "--config.train.batch_size=x"],
+            "--config.train.batch_size=x: invalid literal",
+        ),
         ([DIGITS, "--wrkdir=x"], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
         ([DIGITS, "train"], "unexpected argument 'train': flags look like --name=value"),
         ([DIGITS, "--config.data.source=/no/data.zip"], "/no/data.zip does not exist"),

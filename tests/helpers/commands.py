@@ -90,11 +90,18 @@ def command(name: str) -> Iterator:
             flags.FLAGS[flag.name] = flag
 
 
+def own_flags(name: str) -> list[str]:
+    """The names of all flags that a command's module defines when it is imported."""
+    with command(name) as main:
+        module = main.__module__
+    return sorted(_known[module])
+
+
 def _take_ours() -> list[flags.Flag]:
     """Takes the flags of this package away from absl, and returns them."""
     taken = []
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module.startswith("inr_gan_jax"):
+        if module.startswith("inr_gan_jax") and module != "inr_gan_jax.cli.config":  # shared
             _known.setdefault(module, {}).update({flag.name: flag for flag in defined})
     ours = {id(flag) for defined in _known.values() for flag in defined.values()}
     for flag_name in list(flags.FLAGS):

@@ -293,12 +293,27 @@ def test_amplitudes_fall_off_with_frequency():
     np.testing.assert_allclose(falling * np.tile(octaves, 2), flat, rtol=1e-5)
 
 
+def test_turned_directions_share_no_axis():
+    """Of the same frequencies, at right angles within an octave, and spread over all angles."""
+    plain = Embedding(log=32, finest=128)
+    turned = dataclasses.replace(plain, turned=True).log_directions((16, 16))
+    lengths = np.linalg.norm(turned, axis=1)
+    np.testing.assert_allclose(lengths, np.linalg.norm(plain.log_directions((16, 16)), axis=1))
+    first, second = np.split(turned, 2)
+    np.testing.assert_allclose((first * second).sum(1), 0, atol=1e-9)
+    angles = np.sort(np.arctan2(first[:, 1], first[:, 0]) % (np.pi / 2))
+    gaps = np.diff(angles, append=angles[0] + np.pi / 2)
+    assert gaps.min() > np.pi / 2 / len(first) / 3 and gaps.max() < 3 * np.pi / 2 / len(first)
+
+
 def test_as_a_file_of_its_own(tmp_path):
-    """Version 2, or 3 of splines; without nodes it may be 1, without the keys that came later."""
-    for nodes, version in (("bilinear", 2), ("spline", 3)):
-        image(nodes).save(tmp_path / "one.inr", overwrite=True)
+    """Version 2, 3 of splines, 4 of turned waves; without nodes it may be 1, with no later keys."""
+    made = {2: image("bilinear"), 3: image("spline")}
+    made[4] = ContinuousImage(_turned(made[2].params))
+    for version, one in made.items():
+        one.save(tmp_path / "one.inr", overwrite=True)
         opened = open_image(tmp_path / "one.inr")
-        np.testing.assert_array_equal(opened.render(20, 30), image(nodes).render(20, 30))
+        np.testing.assert_array_equal(opened.render(20, 30), one.render(20, 30))
         with safetensors.safe_open(tmp_path / "one.inr", "np") as file:
             assert json.loads(file.metadata()[KEY])["version"] == version
     _of_cells().save(tmp_path / "old.inr")
@@ -307,7 +322,8 @@ def test_as_a_file_of_its_own(tmp_path):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for block in header["spec"]["blocks"]:
         if block["embedding"]:
-            del block["embedding"]["finest"], block["embedding"]["falloff"]
+            for key in ("finest", "falloff", "turned"):
+                del block["embedding"][key]
 
     def write(version):
         metadata = {KEY: json.dumps(header | {"version": version})}
@@ -315,9 +331,18 @@ def test_as_a_file_of_its_own(tmp_path):
 
     write(1)
     np.testing.assert_array_equal(open_image(tmp_path / "old.inr").render(), _of_cells().render())
-    write(4)
-    with pytest.raises(UserError, match="version 4 of the .inr format; .* reads 1, 2, 3"):
+    write(5)
+    with pytest.raises(UserError, match="version 5 of the .inr format; .* reads 1, 2, 3, 4"):
         open_image(tmp_path / "old.inr")
+
+
+def _turned(params):
+    blocks = [
+        dataclasses.replace(b, embedding=dataclasses.replace(b.embedding, turned=True))
+        if b.embedding else b for b in params.spec.blocks
+    ]  # fmt: skip
+    spec = dataclasses.replace(params.spec, blocks=tuple(blocks))
+    return dataclasses.replace(params, spec=spec)
 
 
 def test_what_it_cannot_be():

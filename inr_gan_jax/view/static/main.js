@@ -1,0 +1,46 @@
+// Starts the page: asks what there is, then shows what the address says.
+"use strict";
+
+import * as address from "./address.js";
+import { ask, complain, say } from "./ask.js";
+import * as controls from "./controls.js";
+import * as curves from "./curves.js";
+import * as gallery from "./gallery.js";
+import * as picture from "./picture.js";
+import * as save from "./save.js";
+
+const byId = (id) => document.getElementById(id);
+
+function show(state, before) {
+  const one = state.seeds !== "";
+  byId("gallery").hidden = one;
+  byId("viewer").hidden = !one;
+  if (one) {
+    picture.show(state);
+    controls.show(state);
+    save.command();
+    if (before && !before.seeds) byId("deep").focus();
+  } else {
+    picture.hide();
+    gallery.show(state);
+  }
+}
+
+async function start() {
+  const about = await ask("api/model");
+  document.title = about.title;
+  byId("title").textContent = about.title;
+  for (const part of [controls, gallery, save]) part.start(about);
+  byId("viewer").hidden = false; // it has a size only then
+  picture.start(about);
+  address.onChange(show);
+  show(address.get());
+  curves.start(about, (newer) => {
+    Object.assign(about, newer);
+    say(`A newer checkpoint: ${about.told}.`);
+    show(address.get());
+  });
+}
+
+start().catch((error) => complain(error.message));
+globalThis.inrViewer = { picture, address }; // for tests, and the curious
