@@ -315,11 +315,11 @@ def load(
 ) -> Model:
     """Opens a workdir, a folder of checkpoints or one checkpoint; the newest intact one is used.
 
-    Or a published file (INR-GAN's and StyleGAN2-ADA's .pkl, CIPS's .pt): it is converted once, into
-    `cache_dir` (by default `$INR_GAN_JAX_CACHE` or `~/.cache/inr_gan_jax`). `dtype`: of features
-    and products, when images are made (see Model). `ema`: the average of this relative width, made
-    of those that the run's checkpoints hold, in place of the run's own (see storage.averages).
-    Raises UserError, one line, where there is none or where it does not fit this version.
+    Or a published file (INR-GAN's and StyleGAN2-ADA's .pkl, CIPS's .pt), a shared folder or a hub's
+    model (hf://user/model[@revision]): fetched and converted, once, into `cache_dir` (by default
+    `$INR_GAN_JAX_CACHE` or `~/.cache/inr_gan_jax`). `dtype`: see Model. `ema`: the average of this
+    relative width, made of those that the run's checkpoints hold (see storage.averages). Raises
+    UserError, one line, where there is none or where it does not fit this version.
     """
     directory, step = located(path, cache_dir)
     with Checkpoints(directory, read_only=True) as checkpoints:

@@ -166,8 +166,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """How often (kimg) something is written, and how many checkpoints stay."""
+    """How often (kimg) something is written, and how many checkpoints stay.
 
+    `writers`: where curves and pictures go: tensorboard, and perhaps wandb and mlflow, which are
+    told what its files hold (see storage.mirror).
+    """
+
+    writers: str = "tensorboard"
     metrics_kimg: float = 4.0
     grid_kimg: float = 200.0
     checkpoint_kimg: float = 200.0
