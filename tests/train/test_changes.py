@@ -14,8 +14,6 @@ from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.train import changes, loop
 
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
-
 
 def folder(path, count):
     path.mkdir()

@@ -22,8 +22,6 @@ from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
 
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
-
 
 def tiny(**train):
     """20 iterations of a network of 16x16 on two devices."""

@@ -205,7 +205,6 @@ def test_halves_and_devices(devices):
         assert_close(got, expected, 3e-4)
 
 
-@pytest.mark.usefixtures("programs_are_kept")
 def test_a_run_goes_on_exactly(tmp_path):
     """With its running means; without them a checkpoint holds what it always held."""
     config = shallow(16, lecam=0.1)

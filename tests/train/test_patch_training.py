@@ -147,7 +147,6 @@ def draft_of(folder, kimg):
     return draft
 
 
-@pytest.mark.usefixtures("programs_are_kept")
 def test_a_run_keeps_its_aspect_and_goes_on_exactly(photos, tmp_path):
     """The median shape is found once: with other pictures there it stays what it was."""
     for kimg in (0.016, 0.032):
