@@ -68,8 +68,11 @@ def after_phase(trainer: Trainer, state, phase: Phase):
     trainer.steps.specs = trainer.specs.replace(**specs)
     state = state.replace(**{f"{network}_optimizer": getattr(state, network)})
     arrays = on(trainer, state), to_devices(trainer.mesh, real_batch())
-    trainer.traced[phase] = jax.jit(trainer.steps.function(phase)).trace(*arrays)
-    return jax.device_get(trainer.traced[phase].lower().compile()(*arrays))
+    programs = vars(trainer).setdefault("handing", {})
+    if phase not in programs:
+        trainer.traced[phase] = jax.jit(trainer.steps.function(phase)).trace(*arrays)
+        programs[phase] = trainer.traced[phase].lower().compile()
+    return jax.device_get(programs[phase](*arrays))
 
 
 @functools.cache
