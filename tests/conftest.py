@@ -26,8 +26,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
 LONGEST = [
-    "test_main", "test_step", "test_project", "test_evaluate", "test_project_command", "test_image",
-    "test_inr", "test_golden", "test_small_data", "test_loop", "test_render_command",
+    "test_step", "test_main", "test_evaluate", "test_objectives", "test_recipes", "test_project",
+    "test_patch_training", "test_project_command", "test_devices", "test_image", "test_inr",
+    "test_golden", "test_small_data", "test_levels", "test_loop", "test_render_command",
 ]  # fmt: skip
 
 
