@@ -46,7 +46,7 @@ test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian
 	    munge slurmctld slurmd slurm-client >/dev/null
 	$(VENV)/bin/python -m pytest -m slurm -n 0 tests/launch $(ARGS)
 
-test-browser: $(STAMP)  ## the tests that need Chromium, which is installed (Debian, as root)
+test-browser: $(STAMP)  ## all tests that need Chromium, which is installed (Debian, as root)
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    chromium chromium-driver >/dev/null; }
