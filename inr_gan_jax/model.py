@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
+from tqdm import tqdm
 
 from inr_gan_jax.config import Config, parse
 from inr_gan_jax.foreign.checkpoint import located
@@ -149,8 +150,8 @@ class Model:
 
     def functions(self, seeds, *, classes=None, truncation=1.0, few: int = 16) -> InrParams:
         """The networks of one image per seed, made a `few` at a time (see `styles` and `inr`)."""
-        made = []
-        for some in (slice(start, start + few) for start in range(0, len(seeds), few)):
+        made, starts = [], range(0, len(seeds), few)
+        for some in (slice(k, k + few) for k in tqdm(starts, unit=f" x {few} images", delay=2)):
             label = classes if np.ndim(classes) == 0 else classes[some]
             ws = self.styles(seeds=seeds[some], classes=label, truncation=truncation)
             made.append(self.inr(ws))
