@@ -72,10 +72,8 @@ function slider(id) {
     address.set({ [id]: event.target.value }, false);
   });
   byId(id).addEventListener("change", (event) => {
-    const value = event.target.value;
-    if (before !== null) address.set({ [id]: before }, false);
+    address.step(before === null ? {} : { [id]: before }, { [id]: event.target.value });
     before = null;
-    address.set({ [id]: value });
   });
 }
 
@@ -102,10 +100,8 @@ function pad() {
   box.addEventListener("pointermove", (event) => { if (before) address.set(at(event), false); });
   const end = (event) => {
     if (!before) return;
-    const now = at(event);
-    address.set(before, false);
+    address.step(before, at(event));
     before = null;
-    address.set(now);
   };
   box.addEventListener("pointerup", end);
   box.addEventListener("pointercancel", end);

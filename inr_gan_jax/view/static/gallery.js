@@ -46,6 +46,12 @@ export function show(state) {
   picks();
 }
 
+// To where the keyboard was before one image was opened.
+export function focus(seed) {
+  const pick = document.querySelector(`#images [data-seed="${CSS.escape(seed)}"]`);
+  if (pick) pick.closest("li").querySelector("button").focus();
+}
+
 function more() {
   const state = address.get(), from = Number(state.from);
   const last = Math.min(from + count + FEW, about.count);
@@ -68,7 +74,7 @@ function item(seed, state) {
   if (state.class) picture.set("class", state.class);
   image.src = `tiles/${about.version}/whole.png?${picture}`;
   image.addEventListener("error", () => fetch(image.src).then(
-    async (answer) => complain((await answer.json()).error), isGone), { once: true });
+    async (answer) => { if (!answer.ok) complain((await answer.json()).error); }, isGone), { once: true });
   open.append(image);
   open.setAttribute("aria-label", `Zoom into ${name}`);
   open.addEventListener("click", () => address.set({ seeds: seed, at: "", u: 0, v: 0 }));

@@ -2,10 +2,10 @@
 "use strict";
 
 import * as address from "./address.js";
-import { complain, isGone, say } from "./ask.js";
+import { complain, forget, isGone } from "./ask.js";
 
 const byId = (id) => document.getElementById(id);
-let viewer, about, shown = "", moving = false, outline;
+let viewer, about, shown = "", moving = false, ended = false, outline;
 
 export function start(model) {
   about = model;
@@ -42,22 +42,27 @@ function frame() {
   return new OpenSeadragon.Rect(first * side, first * side * high, side, side * high);
 }
 
-export function show(state) {
+// `before`: the state before this one, if there was one.
+export function show(state, before) {
   const picture = address.picture(), key = about.version + picture;
   if (key !== shown) {
-    const opened = shown !== "";
+    const stay = shown !== "" && before && before.at === state.at, { world } = viewer;
     shown = key;
-    const bounds = opened && state.at !== "" ? viewer.viewport.getBounds(true) : null;
-    const old = viewer.world.getItemAt(0);
     viewer.addTiledImage({
-      tileSource: source(picture), index: viewer.world.getItemCount(),
+      tileSource: source(picture),
       success: ({ item }) => {
-        const gone = () => { if (old && viewer.world.getIndexOfItem(old) >= 0) viewer.world.removeItem(old); };
+        if (key !== shown) { // another one is on its way already
+          world.removeItem(item);
+          return;
+        }
+        // An older one must not stay under a newer one that is transparent, nor load any more;
+        // only what is seen, the first one, does until the new one is there.
+        while (world.getItemCount() > 2) world.removeItem(world.getItemAt(1));
+        const old = world.getItemAt(0);
+        const gone = () => { if (old !== item && world.getIndexOfItem(old) >= 0) world.removeItem(old); };
         if (item.getFullyLoaded()) gone();
         else item.addOnceHandler("fully-loaded-change", gone);
-        // An older one must not stay under a newer one that is transparent, nor load any more.
-        for (let i = viewer.world.getItemCount() - 2; i > 0; i--) viewer.world.removeItem(viewer.world.getItemAt(i));
-        if (!bounds) place(address.get(), true);
+        if (!stay) place(address.get(), true);
       },
     });
   } else place(state, false);
@@ -146,8 +151,11 @@ function atTheEnd(event) {
   if (moving || !viewer.world.getItemCount()) return;
   if (event.zoom >= viewer.viewport.getMaxZoom() * 0.999) {
     complain("Closer, float32 could not tell neighbouring pixels apart: the zoom ends here.");
-    say("The zoom ends here.");
-  } else complain("");
+    ended = true;
+  } else if (ended) {
+    ended = false;
+    forget();
+  }
 }
 
 function failed(event) {
