@@ -44,8 +44,8 @@ class Artist:
 
     def replace(self, source) -> None:
         """Shows a newer checkpoint of the same model from now on."""
-        self.source, self.version = source, self.version + 1
         with self._more:
+            self.source, self.version = source, self.version + 1
             self._next.clear()
 
     def wish(self, make: Callable[[], object], *, last: bool = False) -> Future:
@@ -82,7 +82,9 @@ class Artist:
             self._more.notify()
 
     def _area(self, picture: Picture, level: int, area: tuple[int, int, int, int]) -> bytes:
-        source, key = self.source, (self.version, picture, level, area)
+        with self._more:  # both of one checkpoint, or its tile is kept as another's
+            source, version = self.source, self.version
+        key = version, picture, level, area
         png = self._tiles.get(key)
         if png is None:
             image = source.image(picture)
@@ -113,5 +115,5 @@ class Artist:
                     future.set_exception(error)
 
     def _prepare(self, picture: Picture, level: int, column: int, row: int) -> None:
-        with contextlib.suppress(UserError):  # there may be no such neighbour
+        with contextlib.suppress(Exception):  # there may be no such neighbour, or no memory for it
             self._area(picture, level, self.source.world.tile(level, column, row))
