@@ -12,10 +12,11 @@ export function start(model) {
   viewer = OpenSeadragon({
     element: byId("deep"), drawer: "canvas", showNavigationControl: false,
     loadTilesWithAjax: true, imageLoaderLimit: 4, maxTilesPerFrame: 4, crossOriginPolicy: false,
-    maxZoomPixelRatio: 1, minPixelRatio: 0.51, minZoomImageRatio: 0.5, visibilityRatio: 0.3, animationTime: 0.35,
+    maxZoomPixelRatio: 1, minPixelRatio: 0.51, minZoomImageRatio: 0.5, visibilityRatio: 0.3,
+    animationTime: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 0.35,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     zoomPerScroll: 1.35, immediateRender: false, imageSmoothingEnabled: true,
-    preserveImageSizeOnResize: true, tabIndex: 0,
+    preserveImageSizeOnResize: true, tabIndex: -1, // #deep has the keyboard
     subPixelRoundingForTransparency: OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS,
   });
   viewer.addHandler("tile-load-failed", (event) => failed(event));
@@ -161,9 +162,13 @@ function atTheEnd(event) {
 function failed(event) {
   if (!event.tileRequest && /abort/i.test(event.message || "")) return;
   const url = event.tile && (typeof event.tile.getUrl === "function" ? event.tile.getUrl() : event.tile.url);
-  if (!url) return;
+  const key = shown, item = event.tiledImage, { world } = viewer;
+  const seen = () => key === shown && world.getIndexOfItem(item) >= 0;
+  if (!url || !seen()) return;
   fetch(url).then(async (answer) => {
-    if (!answer.ok) complain((await answer.json()).error);
+    if (answer.ok || !seen()) return;
+    if (answer.status === 400) world.removeItem(item); // no tile of it can be
+    complain((await answer.json()).error);
   }, isGone);
 }
 
