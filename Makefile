@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser dist clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-browser: $(STAMP)  ## the tests that need Chromium, which is installed (Deb
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    chromium chromium-driver >/dev/null; }
 	$(VENV)/bin/python -m pytest -m browser -n 0 $(ARGS)
+
+docs: $(STAMP)  ## build the documentation into build/docs (ARGS=serve shows it; installs mkdocs)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[docs]
+	$(VENV)/bin/mkdocs $(or $(ARGS),build --strict)
 
 dist: $(STAMP)  ## make the wheel, in dist/
 	rm -rf build dist
