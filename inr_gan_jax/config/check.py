@@ -26,7 +26,11 @@ def check(config) -> None:
     """Raises UserError for the first value of a Config that cannot be."""
     model, train = config.model, config.train
     if model.family not in families.FAMILIES:
-        raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))
+        known = families.FAMILIES
+        raise UserError(
+            f"config.model.family = {model.family!r} is not one of {', '.join(known)}"
+            + nearest(model.family, known)
+        )
     for name, value in DEFINING[model.family].items():
         if getattr(model, name) != value:
             raise UserError(
