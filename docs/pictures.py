@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -121,7 +122,7 @@ def alone(params: InrParams, name: str) -> InrParams:
     shared = dict(params.shared)
     for block in params.spec.blocks:
         if block.rgb and block.name != name:
-            silent = {"w": {k: jnp.zeros_like(v) for k, v in shared[block.name]["rgb"]["w"].items()}}
+            silent = jax.tree.map(jnp.zeros_like, shared[block.name]["rgb"])
             shared[block.name] = shared[block.name] | {"rgb": silent}
     return dataclasses.replace(params, shared=shared)
 

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -21,16 +22,20 @@ from helpers.environment import GOLDEN, ROOT, environment
 from helpers.models import tiny_model, write_checkpoint
 from helpers.pages import DOCS, PAGES
 
+import inr_gan_jax
 from benchmarks import NAMED, SUITES
 from inr_gan_jax.cli import config as configured
 from inr_gan_jax.cli.arguments import parse_seeds, parse_size, parse_window
 from inr_gan_jax.cli.commands import COMMANDS
 from inr_gan_jax.config import KEYS, parse
-from inr_gan_jax.convert.exports import write_stablehlo
+from inr_gan_jax.errors import UserError
+from inr_gan_jax.render.image import ContinuousImage
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-STARTS = ("python ", "inr-gan ", "make ", "launch/", "pip ")  # of commands among the words of a page
+STARTS = r"(python|inr-gan|make|pip) \S|launch/\w"  # of commands between words
+FOREIGN = {"no-deps", "gpus-per-task"}  # flags of pip and Slurm that pages speak of
+TINY = {"z_dim": 32, "w_dim": 32, "input_resolution": 8}  # as digits have it
 VALUES = {"seeds": parse_seeds, "rows": parse_seeds, "cols": parse_seeds, "layers": parse_seeds,
           "corners": parse_seeds, "size": parse_size, "window": parse_window,
           "target_window": parse_window}  # fmt: skip
@@ -121,20 +126,41 @@ def test_commands_exist(page, folder, known_flags, monkeypatch):
     monkeypatch.chdir(folder)
     found = pages.commands(page)
     for code in pages.inline(page):
-        if code.startswith(STARTS):
-            found.append([word.strip("[]") for word in code.replace("\\|", "|").split()])
-        elif match := re.match(r"--(?:no)?(config\.[\w.]+|[a-z_]+)", code):
-            assert match[1] in known_flags or match[1] in KEYS, code
+        if re.match(STARTS, code):
+            words = [unbracketed(word) for word in code.replace("\\|", "|").split()]
+            found += [words] if any(w[0] == "-" and w != "-m" for w in words) else []
+            check_name(words)
+        elif match := re.match(r"--([\w.-]+)", code):
+            name = match[1]
+            assert {name, name.removeprefix("no")} & (known_flags | {*KEYS} | FOREIGN), code
         elif re.match(r"config\.[a-z_]+\.", code):
             assert code.split("=")[0].strip() in KEYS, code
     for words in found:
         words = [word.replace("'", "") for word in words if word != "..." and word != "COMMAND..."]
         try:
             check(words, monkeypatch)
-        except AssertionError:
-            raise
-        except Exception as error:
+        except (UserError, flags.Error) as error:
             raise AssertionError(f"{' '.join(words)}: {error}") from error
+
+
+def unbracketed(word: str) -> str:
+    """What may be left out stands in brackets: `[--only=PATTERNS]`."""
+    word = word.removeprefix("[")
+    return word[:-1] if word.endswith("]") and word.count("]") > word.count("[") else word
+
+
+def check_name(words: list[str]) -> None:
+    """Of a command that is only mentioned: there is one of this name."""
+    if words[0] == "inr-gan":
+        assert words[1] in {*COMMANDS, "COMMAND", "--help"}, words
+    elif words[:2] == ["python", "-m"] and words[2].split(".")[0] in ("inr_gan_jax", "benchmarks"):
+        name = re.sub(r"^inr_gan_jax\.", "", words[2])
+        modules = {command.module for command in COMMANDS.values()}
+        assert name in modules | {"benchmarks.run", "benchmarks.gpu", "inr_gan_jax"}, words
+    elif words[0] == "make":
+        check(words, None)
+    elif words[0].startswith("launch/"):
+        assert (ROOT / words[0]).is_file(), words
 
 
 def check(words: list[str], monkeypatch) -> None:
@@ -190,8 +216,10 @@ def check_flags(name: str, words: list[str], monkeypatch) -> None:
     argv = ["command", *words]
     with command(name):
         flags.FLAGS.unparse_flags()
-        for flag in flags.FLAGS:
+        for flag in list(flags.FLAGS):
             flags.FLAGS[flag].unparse()
+            if flag.startswith("config."):  # overrides of the command before
+                delattr(flags.FLAGS, flag)
         monkeypatch.setattr(sys, "argv", argv)
         wants_help = "--help" in argv
         if name in ("main", "doctor") and not wants_help:
@@ -226,16 +254,28 @@ def check_pip(words: list[str]) -> None:
             assert any(r.startswith(word) for rs in EXTRAS.values() for r in rs), words
 
 
-@pytest.fixture(scope="module")
-def runs(folder) -> Path:
-    """Models of random weights where pages find trained ones, and what their commands leave."""
-    model = tiny_model("inr_gan_any", classes=10, z_dim=32, w_dim=32)
-    write_checkpoint(folder / "runs" / "digits", model)
-    write_stablehlo(model, folder / "digits.stablehlo")
-    model.image(seed=0, classes=3).save(folder / "many.inr")
-    (folder / "out").mkdir()
-    np.save(folder / "out" / "styles.npy", model.styles(seeds=[0], classes=3)[0])
-    return folder
+WITH_CODE = [p for p in PAGES if any(f.language == "python" for f in pages.fences(p))]
+
+
+def code_of(page: str) -> str:
+    return "\n".join(f.text for f in pages.fences(page) if f.language == "python")
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_code_calls_what_there_is(page):
+    """Names and arguments of the public objects; the code itself runs in the tests below."""
+    owners = {"inr_gan_jax": inr_gan_jax, "model": inr_gan_jax.Model, "image": ContinuousImage}
+    calls = [node for node in ast.walk(ast.parse(code_of(page))) if isinstance(node, ast.Call)]
+    for call in calls:
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            owner = owners.get(call.func.value.id)
+            if owner is None:
+                continue
+            function = getattr(owner, call.func.attr)
+            bound = [None] * inspect.isclass(owner)  # self
+            inspect.signature(function).bind(
+                *bound, *call.args, **{word.arg: word.value for word in call.keywords}
+            )
 
 
 def shapes(code: str) -> dict[str, list[str]]:
@@ -244,25 +284,26 @@ def shapes(code: str) -> dict[str, list[str]]:
     return {name: shape.replace(" ", "").split(",") for name, shape in found}
 
 
-WITH_CODE = [p for p in PAGES if any(f.language == "python" for f in pages.fences(p))]
+def does_what_it_says(page: str) -> None:
+    """Runs a page's code; the arrays that it makes have the shapes that its comments tell."""
+    names = {}
+    exec(compile(code_of(page), page, "exec"), names)
+    for name, shape in shapes(code_of(page)).items():
+        made = [str(n) if s != "L" else s for n, s in zip(names[name].shape, shape, strict=True)]
+        assert made == shape, f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if page != "docs/family.md"])
-def test_code_does_what_it_says(page, runs, monkeypatch):
-    monkeypatch.chdir(runs)
-    monkeypatch.setenv("INR_GAN_JAX_CACHE", str(runs / "cache"))
-    code, names = "\n".join(f.text for f in pages.fences(page) if f.language == "python"), {}
-    code = code.replace('"many.inr", 3', '"many.inr", 0')
-    exec(compile(code, page, "exec"), names)
-    for name, shape in shapes(code).items():
-        told = [str(n) if s != "L" else s for n, s in zip(names[name].shape, shape, strict=True)]
-        assert told == shape, name
+def test_three_lines(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    write_checkpoint(folder / "runs" / "digits", tiny_model("inr_gan_any", classes=10, **TINY))
+    assert shapes(code_of("README.md")) == {"images": ["16", "16", "16", "1"]}
+    does_what_it_says("README.md")
 
 
-def test_the_family_of_the_page(runs, monkeypatch):
+def test_the_family_of_the_page(folder, monkeypatch):
     """Its function is the same at points and on the grid, and comes back from a checkpoint."""
-    monkeypatch.chdir(runs)
-    monkeypatch.syspath_prepend(runs)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     example, use = [f.text for f in pages.fences("docs/family.md") if f.language == "python"]
     assert len(example.splitlines()) < 100
     from inr_gan_jax.config import check as rules
@@ -277,7 +318,7 @@ def test_the_family_of_the_page(runs, monkeypatch):
     model = Model(config, {}, {}, np.zeros((10, 32), np.float32), class_counts=[1] * 10)
     arrays = jax.jit(model.networks.init_generator)(jax.random.key(0))
     model = model.with_arrays(*arrays, model.w_avg)
-    write_checkpoint(runs / "runs" / "plain", model)
+    write_checkpoint(folder / "runs" / "plain", model)
 
     names = {}
     exec(compile(use, "docs/family.md", "exec"), names)
@@ -293,14 +334,14 @@ def test_what_blocks_add_is_the_image():
     spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
     pictures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pictures)
-    image = tiny_model("inr_gan_any", classes=10, z_dim=32, w_dim=32).image(seed=0, classes=3)
+    image = tiny_model("inr_gan_any", classes=10, **TINY).image(seed=0, classes=3)
     blocks = [block.name for block in image.params.spec.blocks]
     alone = [type(image)(pictures.alone(image.params, name)).render(24, 24) for name in blocks]
     assert all(np.abs(part).max() > 1e-3 for part in alone)
     np.testing.assert_allclose(sum(alone), image.render(24, 24), atol=1e-4)
 
 
-# What is made shorter where pages are typed as they are; what needs more than a CPU and this folder.
+# What is made shorter where pages are typed; what needs more than a CPU and this folder.
 SHORT = {
     "inr_gan_jax.main": ["--config.train.kimg=0.3", "--config.evaluate.kimg=0",
                          "--config.evaluate.metrics=fd_pixel100_full", "--config.log.grid_size=20"],
@@ -337,12 +378,23 @@ def test_typed_by_a_newcomer(tmp_path):
         if words[:2] != ["python", "-m"] or NOT_HERE.search(" ".join(words)) or words in done:
             continue
         done.append(words)
-        short = [] if "--mode=report" in words else SHORT.get(words[2], [])
-        ran = subprocess.run(
-            [sys.executable, *words[1:], *short, *(["--images=20"] if not short and "--mode=report"
-             in words else [])],
-            cwd=tmp_path, env=environment(tmp_path / "cache"), capture_output=True, text=True,
-        )  # fmt: skip
+        report = "--mode=report" in words
+        short = ["--images=20"] if report else SHORT.get(words[2], [])
+        ran = run_python(*words[1:], *short, folder=tmp_path)
         assert ran.returncode == 0, (words, ran.stderr)
     assert len(done) > 25
     assert list((tmp_path / "out").glob("*.png")) and (tmp_path / "huge.tif").stat().st_size
+
+    (tmp_path / "network-snapshot.pkl").symlink_to(GOLDEN / "network-snapshot.pkl")
+    for page in WITH_CODE:  # of the models and files that the commands made
+        if page != "docs/family.md":  # its test is another
+            code = f"from docs.test_pages import does_what_it_says as run; run({page!r})"
+            ran = run_python("-c", code, folder=tmp_path)
+            assert ran.returncode == 0, (page, ran.stderr)
+
+
+def run_python(*words: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment(folder / "cache"),
+        capture_output=True, text=True,
+    )  # fmt: skip
