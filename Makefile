@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser docs dist clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser test-extras docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,11 +46,15 @@ test-slurm: $(STAMP)  ## train on a Slurm cluster of one node, made here (Debian
 	    munge slurmctld slurmd slurm-client >/dev/null
 	$(VENV)/bin/python -m pytest -m slurm -n 0 tests/launch $(ARGS)
 
-test-browser: $(STAMP)  ## the tests that need Chromium, which is installed (Debian, as root)
+test-browser: $(STAMP)  ## all tests that need Chromium, which is installed (Debian, as root)
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    chromium chromium-driver >/dev/null; }
 	$(VENV)/bin/python -m pytest -m browser -n 0 $(ARGS)
+
+test-extras: $(STAMP)  ## the tests that need a hub's, W&B's or MLflow's own library (installs these)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[hf,wandb,mlflow]
+	$(VENV)/bin/python -m pytest -n 0 tests/convert/test_sharing.py tests/train/test_mirrors.py $(ARGS)
 
 docs: $(STAMP)  ## build the documentation into build/docs (ARGS=serve shows it; installs mkdocs)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[docs]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
+from tqdm import tqdm
 
 from inr_gan_jax.config import Config, parse
 from inr_gan_jax.foreign.checkpoint import located
@@ -150,8 +151,8 @@ class Model:
 
     def functions(self, seeds, *, classes=None, truncation=1.0, few: int = 16) -> InrParams:
         """The networks of one image per seed, made a `few` at a time (see `styles` and `inr`)."""
-        made = []
-        for some in (slice(start, start + few) for start in range(0, len(seeds), few)):
+        made, starts = [], range(0, len(seeds), few)
+        for some in (slice(k, k + few) for k in tqdm(starts, unit=f" x {few} images", delay=2)):
             label = classes if np.ndim(classes) == 0 else classes[some]
             ws = self.styles(seeds=seeds[some], classes=label, truncation=truncation)
             made.append(self.inr(ws))
@@ -316,11 +317,11 @@ def load(
 ) -> Model:
     """Opens a workdir, a folder of checkpoints or one checkpoint; the newest intact one is used.
 
-    Or a published file (INR-GAN's and StyleGAN2-ADA's .pkl, CIPS's .pt): it is converted once, into
-    `cache_dir` (by default `$INR_GAN_JAX_CACHE` or `~/.cache/inr_gan_jax`). `dtype`: of features
-    and products, when images are made (see Model). `ema`: the average of this relative width, made
-    of those that the run's checkpoints hold, in place of the run's own (see storage.averages).
-    Raises UserError, one line, where there is none or where it does not fit this version.
+    Or a published file (INR-GAN's and StyleGAN2-ADA's .pkl, CIPS's .pt), a shared folder or a hub's
+    model (hf://user/model[@revision]): fetched and converted, once, into `cache_dir` (by default
+    `$INR_GAN_JAX_CACHE` or `~/.cache/inr_gan_jax`). `dtype`: see Model. `ema`: the average of this
+    relative width, made of those that the run's checkpoints hold (see storage.averages). Raises
+    UserError, one line, where there is none or where it does not fit this version.
     """
     directory, step = located(path, cache_dir)
     with Checkpoints(directory, read_only=True) as checkpoints:

@@ -52,7 +52,8 @@ FORBIDDEN = {
     "train.step": ["inr_gan_jax.data", "inr_gan_jax.storage", "inr_gan_jax.train.monitor"],
     "": ["tensorflow"],
 }  # fmt: skip
-DOORS = {"__main__", "main", "generate", "style_mix", "video", "keypoints", "model", "errors"}
+DOORS = {"__main__", "main", "generate", "style_mix", "video", "keypoints", "share", "model",
+         "errors"}  # fmt: skip
 CONFIG_READERS = {"main", "cli.config", "config.parse"}
 PLUMBING = {"data.pipeline"}  # grain reads flags
 

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from helpers.commands import command, many
 from helpers.environment import ROOT, environment
 from helpers.runs import CADENCE, DIGITS, TINY, assert_same_run, overrides
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import inr_gan_jax
-from inr_gan_jax import generate
+from inr_gan_jax.data.prepare import Fit, prepare
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
 from inr_gan_jax.pictures.pixels import to_uint8
@@ -104,26 +105,12 @@ def test_what_to_type_next_works_as_printed(run, env, tmp_path):
         assert np.abs(difference).max() <= 1  # other compiler options here
 
 
-def test_stopping_and_going_on_changes_nothing(run, call, tmp_path):
-    keys = overrides(*TINY, *CADENCE)
-    half = call("main", DIGITS, *keys, "--config.train.kimg=0.4", f"--workdir={tmp_path}")
-    assert "done: 0.4 kimg" in half.stdout
-    again = call("main", DIGITS, *keys, "--config.train.kimg=0.4", f"--workdir={tmp_path}")
-    assert again.returncode == 0 and "already trained for 0.4 kimg" in again.stdout
-    assert "inr_gan_jax.generate" in again.stdout and "going on" not in again.stdout
-    whole = call("main", DIGITS, *keys, "--config.train.kimg=0.8", f"--workdir={tmp_path}")
-    assert whole.returncode == 0 and "going on from 0.4 kimg" in whole.stdout
-    assert len(list(tmp_path.glob("events*"))) == 2  # a start with nothing to do writes none
-    assert_same_run(tmp_path, run[0])
-
-
 def test_a_signal_saves_and_the_same_command_goes_on(run, call, env, tmp_path):
-    keys = overrides(*TINY, "log.checkpoint_kimg=0", "train.kimg=0.8")
-    slowly = overrides("log.metrics_kimg=0.008", "log.grid_kimg=0.008")
-    command = [sys.executable, "-m", "inr_gan_jax.main", DIGITS, f"--workdir={tmp_path}", *keys]
-    process = subprocess.Popen(
-        [*command, *slowly], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
-    )
+    """As if it had not been stopped; when there is nothing left to do, nothing changes."""
+    arguments = DIGITS, f"--workdir={tmp_path}", *overrides(*TINY, "train.kimg=0.8")
+    slowly = overrides("log.checkpoint_kimg=0", "log.metrics_kimg=0.008", "log.grid_kimg=0.008")
+    command = [sys.executable, "-m", "inr_gan_jax.main", *arguments, *slowly]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     seen = 0
     for line in process.stdout:
         seen += line.startswith("kimg")
@@ -134,8 +121,12 @@ def test_a_signal_saves_and_the_same_command_goes_on(run, call, env, tmp_path):
     assert process.wait() == 0
     stopped = re.search(r"stopped and saved at ([\d.]+) kimg; the same command goes on", rest)
     assert 0.04 <= float(stopped[1]) < 0.8
-    done = call("main", DIGITS, f"--workdir={tmp_path}", *keys)
+    done = call("main", *arguments, *overrides(*CADENCE))
     assert f"going on from {stopped[1]} kimg" in done.stdout and "done: 0.8 kimg" in done.stdout
+    again = call("main", *arguments, *overrides(*CADENCE))
+    assert again.returncode == 0 and "already trained for 0.8 kimg" in again.stdout
+    assert "inr_gan_jax.generate" in again.stdout and "going on" not in again.stdout
+    assert len(list(tmp_path.glob("events*"))) == 2  # a start with nothing to do writes none
     assert_same_run(tmp_path, run[0])
 
 
@@ -147,9 +138,7 @@ def test_a_zip_of_colour_images_trains(call, tmp_path):
     for k in range(24):
         wave = np.stack([np.sin(x * k + c) * np.cos(y * (k % 5) - c) for c in range(3)], -1)
         Image.fromarray(to_uint8(wave)).save(folder / f"{k}.png")
-    size = ("--width=32", "--height=32", "--crop=center", "--workers=1")
-    packed = call("data.prepare", f"--source={folder}", f"--dest={tmp_path}/x.zip", *size)
-    assert packed.returncode == 0, packed.stderr
+    prepare(str(folder), f"{tmp_path}/x.zip", Fit(height=32, width=32, crop="center"))
     keys = [
         *TINY[2:],
         *("model.height=32", "model.width=32", "model.input_resolution=16", "model.fine_from=32"),
@@ -178,10 +167,11 @@ def generated(run, tmp_path, monkeypatch):
         outdir = tmp_path / str(len(list(tmp_path.iterdir())))
         given = {"checkpoint": str(run[0]), "outdir": str(outdir)} | given
         with flagsaver.as_parsed(**given):
-            generate.main(None)
+            main(None)
         return outdir
 
-    return make
+    with command("generate") as main:
+        yield make
 
 
 def test_generated_files(run, generated, tmp_path):
@@ -248,7 +238,7 @@ def test_generate_refuses_what_the_model_cannot(run, generated, tmp_path):
     assert "no finished checkpoint" in refused(seeds="0", checkpoint=str(run[0] / "samples"))
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(call, run, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(run, tmp_path, caplog):
     copy = tmp_path / "digits"
     shutil.copytree(run[0], copy)
     newest = copy / "checkpoints" / "100" / "model"
@@ -256,12 +246,12 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(call, run, tmp_path)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
-    arguments = ("--seeds=3", f"--outdir={tmp_path}/out", "--class_index=0")
-    done = call("generate", f"--checkpoint={copy}", *arguments)
-    assert done.returncode == 0 and "from 0.4 kimg" in done.stdout
-    assert "100 is damaged" in done.stderr and "Traceback" not in done.stderr
-    one = call("generate", f"--checkpoint={copy}/checkpoints/100", *arguments)
-    assert one.returncode == 2 and "checkpoint 100 is damaged" in one.stderr.splitlines()[-1]
+    rest = "--seeds=3 --outdir=out --class_index=0"
+    places = "digits", "digits/checkpoints/100"
+    done, one = many("generate", [f"--checkpoint={place} {rest}" for place in places], tmp_path)
+    assert done.code == 0 and "from 0.4 kimg" in done.out
+    assert "100 is damaged" in caplog.text and "Traceback" not in caplog.text
+    assert one.code == 2 and "checkpoint 100 is damaged" in one.err.splitlines()[-1]
 
 
 def test_a_loaded_model_is_a_usable_object(run):

@@ -12,6 +12,8 @@ NO_TABLES = {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0}
 SMALL = {"train.batch_size": 16}
 FALLOFF = {"model.embedding_coarse.falloff": 0.5, "model.embedding_fine.falloff": 0.5}
 ANY_SCALE = SMALL | CONTINUOUS | NO_TABLES | FALLOFF | {"model.rank": 10}
+STEEPER = {"model.embedding_coarse.falloff": 1.0, "model.embedding_fine.falloff": 1.0}
+TURNED = {"model.embedding_coarse.turned": True, "model.embedding_fine.turned": True}
 ADA = {"augment.mode": "ada", "augment.kimg": 50.0}
 # What is tried beside the released recipe alone and beside the one that did best with it.
 ALSO = {
@@ -60,6 +62,9 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "smaller batch, continuous, falloff": SMALL | CONTINUOUS | NO_TABLES | FALLOFF,
     "any-scale": ANY_SCALE,
     "any-scale, spline": ANY_SCALE | {"model.nodes": "spline"},
+    "any-scale, falloff 1": ANY_SCALE | STEEPER,
+    "any-scale, turned": ANY_SCALE | TURNED,
+    "any-scale, turned, falloff 1": ANY_SCALE | STEEPER | TURNED,
     "any-scale, smallest batch": ANY_SCALE | {"train.batch_size": 8},
     "smallest batch": {"train.batch_size": 8},
     "higher rank": {"model.rank": 8},

@@ -38,6 +38,7 @@ GROUPS = {
     },
     "exchange models": {
         "convert": Command("convert", "published files as workdirs; safetensors, StableHLO"),
+        "share": Command("share", "a model for others: a folder, or hf://user/model, with a card"),
     },
     "in this shell": {
         "completion": Command(

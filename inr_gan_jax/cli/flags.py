@@ -63,7 +63,7 @@ def checkpoint(*, required: bool = True) -> flags.FlagHolder:
     """--checkpoint, --cache_dir and --ema: what `load` opens."""
     averages("Relative width of another average of the run, 0.05 say.")
     path("cache_dir", None, "Where published files are kept, converted; default: ~/.cache/...")
-    text = "A workdir, one checkpoint, or a published file (.pkl, .pt)."
+    text = "A workdir, one checkpoint, a published file (.pkl, .pt), or hf://user/model."
     return path("checkpoint", None, text, required=required)
 
 

@@ -4,6 +4,7 @@ import math
 
 from inr_gan_jax.config.augmentations import PIPELINES, PSEUDO
 from inr_gan_jax.config.metric_names import parse_names
+from inr_gan_jax.config.writer_names import mirrors_of
 from inr_gan_jax.errors import UserError, nearest
 from inr_gan_jax.models import families
 from inr_gan_jax.models.discriminator import layer_paths
@@ -88,6 +89,7 @@ def check(config) -> None:
     _check_evaluate(config)
     if config.log.keep < 1 or config.log.grid_size < 1:
         raise UserError("config.log.keep and config.log.grid_size must be 1 or more")
+    mirrors_of(config.log.writers)
     for name in (
         "data.threads",
         "data.workers",
@@ -129,7 +131,7 @@ def _check_patches(config) -> None:
         if patches.consistency:
             raise UserError("config.patches.consistency needs config.patches.largest")
         return
-    if model.family != "inr_gan_any":
+    if model.family not in families.CONTINUOUS:
         raise UserError(f"config.patches.largest: {model.family} knows its own size alone")
     long, most = max(model.height, model.width), 1 << 16
     if not long <= patches.largest <= most:

@@ -124,7 +124,9 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class PatchConfig:
-    """Training on pictures of any sizes, by patches of the model's size (family inr_gan_any).
+    """Training on pictures of any sizes, by patches of the model's size.
+
+    Of the families that are continuous: inr_gan_any, cips_skip, cips_res.
 
     `largest`: longer side, in pixels, up to which pictures are used (0: images are whole, and of
     the model's size). For each a size is drawn between the model's and its own, uniform or `log`
@@ -164,8 +166,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """How often (kimg) something is written, and how many checkpoints stay."""
+    """How often (kimg) something is written, and how many checkpoints stay.
 
+    `writers`: where curves and pictures go: tensorboard, and perhaps wandb and mlflow, which are
+    told what its files hold (see storage.mirror).
+    """
+
+    writers: str = "tensorboard"
     metrics_kimg: float = 4.0
     grid_kimg: float = 200.0
     checkpoint_kimg: float = 200.0

@@ -1,4 +1,4 @@
-"""A published checkpoint as a workdir of ours, and a generator as a file for others.
+"""A published checkpoint as a workdir of ours, and a generator as files for others.
 
 How foreign files are read is foreign/'s business; here is what is written.
 """

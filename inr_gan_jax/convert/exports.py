@@ -1,4 +1,4 @@
-"""A generator as one file: its arrays (safetensors), or the whole function (StableHLO)."""
+"""A generator as one file: its arrays (safetensors), the whole function (StableHLO), a picture."""
 
 import json
 
@@ -9,11 +9,15 @@ from etils import epath
 from flax import traverse_util
 from jax import export
 from safetensors.numpy import save
+from tqdm import tqdm
 
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.foreign.shared import FORMAT
 from inr_gan_jax.model import Model
 from inr_gan_jax.models import mapping
+from inr_gan_jax.pictures.encode import encode_png
+from inr_gan_jax.pictures.pixels import tile, to_uint8
 from inr_gan_jax.storage.atomic import replaced
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -27,19 +31,36 @@ def arrays_of(model: Model) -> dict[str, np.ndarray]:
 
 
 def write_safetensors(model: Model, dest: epath.PathLike) -> None:
-    """Writes the arrays, in our layout, with the configuration as JSON in the file's metadata.
+    """Writes `safetensors_of`; `load` opens it. Raises UserError where `dest` cannot be written."""
+    _write(dest, safetensors_of(model))
 
-    Metadata (strings, as the format wants): `format`, `config`, `class_counts`, `class_names` and
-    `images`, the images seen in training. Raises UserError where `dest` cannot be written.
+
+def safetensors_of(model: Model) -> bytes:
+    """The arrays, in our layout, with the configuration as JSON in the file's metadata.
+
+    Metadata (strings, as the format wants): `format`, `config`, `class_counts`, `class_names`,
+    `images`, the images seen in training, and `draws`, how a seed becomes a latent.
     """
     metadata = {
-        "format": "inr_gan_jax generator",
+        "format": FORMAT,
         "config": json.dumps(to_plain(model.config)),
         "class_counts": json.dumps(list(model.class_counts)),
         "class_names": json.dumps(list(model.class_names)),
         "images": str(model.images_seen),
+        "draws": model.draws,
     }
-    _write(dest, save(arrays_of(model), metadata))
+    return save(arrays_of(model), metadata)
+
+
+def picture_of(model: Model, count: int, columns: int) -> bytes:
+    """A PNG: images of the seeds from 0 on, drawn one by one, of classes as the data has them."""
+    seeds = range(count)
+    classes = model.classes(seeds) if model.num_classes else None
+    images = [
+        model.images(seeds=[seed], classes=None if classes is None else classes[seed : seed + 1])[0]
+        for seed in tqdm(seeds, desc="drawing", unit="image", delay=2)
+    ]
+    return encode_png(tile(to_uint8(np.stack(images)), columns))
 
 
 def write_stablehlo(model: Model, dest: epath.PathLike) -> None:

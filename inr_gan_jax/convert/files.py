@@ -2,19 +2,16 @@
 
 import shlex
 
-import numpy as np
 from etils import epath
 
 from inr_gan_jax.convert import exports
 from inr_gan_jax.convert.workdir import CONFIG_FILE, write_workdir
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign.checkpoint import kimg_of
+from inr_gan_jax.foreign.checkpoint import file_of, kimg_of
 from inr_gan_jax.foreign.kinds import open_published
 from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.model import Model, load
 from inr_gan_jax.models.networks import count_parameters
-from inr_gan_jax.pictures.encode import encode_png
-from inr_gan_jax.pictures.pixels import tile, to_uint8
 from inr_gan_jax.storage.atomic import replaced
 
 PREVIEW, PREVIEWED = "preview.png", 8  # a picture, and the seeds in it
@@ -25,13 +22,14 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
     """Converts `source` into `dest`; returns lines that say what was made and how to use it.
 
     Args:
-      source: a published file, or, for exports, also a workdir or checkpoint of ours.
+      source: a published file, a hub's (hf://user/model), or, for exports, also a workdir or
+        checkpoint of ours.
       dest: `x.safetensors`, `x.stablehlo`, or else a new folder, which becomes a workdir.
       images: how many images a published file has seen in training (0: as its name tells).
 
     Raises UserError, one line, for a source that cannot be read or a dest that cannot be written.
     """
-    source, dest = epath.Path(source).expanduser(), epath.Path(dest).expanduser()
+    source, dest = file_of(source), epath.Path(dest).expanduser()
     if not source.exists():
         raise UserError(f"--source={source}: there is no such file or folder")
     write = EXPORTS.get(dest.suffix)
@@ -43,8 +41,8 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
             raise UserError("--kimg is for released files: a checkpoint of ours knows its count")
         model, lines = load(source), []
     else:
-        images = images or round(1000 * kimg_of(source.name))
         published = open_published(source)
+        images = images or round(1000 * kimg_of(source.name)) or published.images
         lines = _describe(published)
         if write is None:
             write_workdir(published, dest, images=images)
@@ -57,6 +55,7 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
             published.buffers,
             published.w_avg,
             class_counts=published.class_counts,
+            class_names=published.class_names,
             images_seen=images,
             draws=published.draws,
         )
@@ -73,7 +72,7 @@ def _describe(published: Published) -> list[str]:
     else:
         told += ", the average alone (no G and D to train)"
     notes = list(published.notes)
-    if model.num_classes:
+    if model.num_classes and not published.counts:
         notes.append(
             "the file does not tell how often its data had each class: they are drawn evenly, and "
             "truncation leads to the one mean of all"
@@ -86,15 +85,9 @@ def _describe(published: Published) -> list[str]:
 
 def _preview(dest: epath.Path) -> list[str]:
     """Draws images of the first seeds into the new workdir."""
-    model, seeds = load(dest), range(PREVIEWED)
-    classes = model.classes(seeds) if model.num_classes else None
-    images = [
-        model.images(seeds=[seed], classes=None if classes is None else classes[seed : seed + 1])[0]
-        for seed in seeds
-    ]
     path = dest / PREVIEW
     with replaced(path) as file:
-        file.write(encode_png(tile(to_uint8(np.stack(images)), PREVIEWED // 2)))
+        file.write(exports.picture_of(load(dest), PREVIEWED, PREVIEWED // 2))
     return [f"{path}: seeds 0 to {PREVIEWED - 1}"]
 
 

@@ -75,14 +75,17 @@ def inspect(file: BinaryIO, where: str) -> Found:
     return found
 
 
-def decode(data: bytes, where: str, frame: int = 0) -> Image.Image:
+def decode(data: bytes, where: str, frame: int = 0, at_least: int = 0) -> Image.Image:
     """One frame, upright, L, RGB or RGBA, in sRGB; UserError, naming the file, if it is bad.
 
     16 bits become 8 by the range that they can have, floats of [0, 1] likewise; of 16-bit colour
     Pillow takes the high byte. A colour profile that is damaged is left out; it never costs the
-    image.
+    image. `at_least`: so many pixels a side are enough, and a JPEG of several times as many is
+    decoded at a half, a quarter or an eighth of its size, which takes as much less time.
     """
     with _opened(io.BytesIO(data), where) as image:
+        if at_least and image.format == "JPEG":
+            image.draft(None, (at_least, at_least))
         if frame:
             image.seek(frame)
         image.load()

@@ -6,6 +6,7 @@ pixels ("Any-resolution training", Chai et al. 2022). All of it is a function of
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,10 +62,15 @@ class Patches(Source):
         return images.to_pixels(whole, self.channels, ""), label
 
     def raw(self, index: int) -> tuple[Image.Image, int]:
-        """The picture at its own size, cut from its middle to the model's shape."""
+        """The picture, cut from its middle to the model's shape.
+
+        At its own size, but JPEGs of twice what is ever looked at or more smaller than that: it is
+        the same for every patch of it, whatever its size.
+        """
         index = range(len(self))[index]
         where = self._store.where(index)
-        picture = anything.decode(self._store.read(index), where)
+        enough = self.sizes.largest
+        picture = anything.decode(self._store.read(index), where, at_least=enough)
         cut = Fit(self.height, self.width, crop="center").window(*picture.size)
         picture = converted(picture, self.channels).crop(cut)
         return picture, 0 if self._labels is None else int(self._labels[index])
@@ -84,6 +90,7 @@ class Patches(Source):
             raise UserError(f"{self.name} holds no two pictures of the sizes asked for")
         found = copy.copy(self)
         found.height, found.width = self.height * size // long, self.width * size // long
+        found.sizes = dataclasses.replace(self.sizes, largest=max(size, self.sizes.largest))
         found._store, found._own = self._store.only(large), [self._own[i] for i in large]
         found._labels, found.num_classes = None, 0
         found.content_hash = self._hash([self.content_hash, size])

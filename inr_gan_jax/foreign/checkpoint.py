@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from inr_gan_jax.config import to_plain
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign import spans
+from inr_gan_jax.foreign import shared, spans
 from inr_gan_jax.foreign.kinds import open_published, refuse_others
 from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.runtime.processes import by_first
+from inr_gan_jax.storage import hub
 from inr_gan_jax.storage.checkpoint import FOLDER, Checkpoints, locate
 from inr_gan_jax.storage.manifest import MANIFEST
 from inr_gan_jax.storage.paths import cache_root, is_cloud, reached
@@ -33,12 +34,15 @@ NETWORKS, AVERAGE = "networks", "average"
 def save(published: Published, folder: epath.PathLike, *, images: int = 0) -> None:
     """Writes `checkpoints/0` in a folder: networks without optimisers, or the average alone.
 
-    `images` is the count to go on from. Raises UserError where it cannot be written.
+    `images` is the count to go on from (0: as the file tells). Raises UserError where it cannot be
+    written.
     """
+    images = images or published.images
     complete = published.g is not None and published.d is not None
     metadata = {
         "config": to_plain(published.config),
         "class_counts": published.class_counts,
+        "class_names": list(published.class_names),
         "content_hash": "",
         "images": images,
         "iteration": 0,
@@ -61,23 +65,48 @@ def located(
 ) -> tuple[epath.Path, int | None]:
     """The checkpoints that a user's `path` means (see storage.checkpoint.locate).
 
-    A published file is converted into `cache_dir` (by default the cache folder), once: it is found
-    there by its SHA-256. Of many processes the first converts; others do where they do not see what
-    it wrote. Raises UserError as `locate` does, for other files, and for a cache that cannot be.
+    A published file, of a disk, a shared folder or a hub (hf://user/model), is converted into
+    `cache_dir` (by default the cache folder), once: it is found there by its SHA-256. Of many
+    processes the first does that; others do where they do not see what it wrote. Raises UserError
+    as `locate` does, for other files, for a hub's refusals, and for a cache that cannot be.
     """
+    if hub.is_hub(path):
+        hub.address_of(path)  # or it is an error
+    elif (file := _published_file(path)) is None:
+        return locate(path)
+    home = _home(cache_dir)
+
+    def made() -> Path:
+        here = file_of(path, home) if hub.is_hub(path) else file
+        return _converted(here, home / "published" / f"v{VERSION}")
+
+    folder = Path(by_first(lambda: str(made())))
+    if not _whole(folder):
+        folder = made()
+    return locate(folder)
+
+
+def file_of(path: epath.PathLike, home: Path | None = None) -> epath.Path:
+    """The file that `path` means: itself, or that of a hub, fetched into the cache folder `home`.
+
+    Raises UserError for a hub's refusals.
+    """
+    if not hub.is_hub(path):
+        return epath.Path(path).expanduser()
+    return epath.Path(hub.fetched(path, shared.FILE, (home or _home(None)) / "hub"))
+
+
+def _published_file(path: epath.PathLike) -> epath.Path | None:
+    """The published file that a path names, or that lies in a shared folder; None: a run's."""
     whole = epath.Path(path).expanduser()
     try:
         with reached(whole):
-            is_file = whole.exists() and not whole.is_dir()
+            if whole.exists() and not whole.is_dir():
+                return whole
+            inside = whole / shared.FILE
+            return inside if inside.exists() and not (whole / FOLDER).exists() else None
     except OSError as error:
         raise UserError(str(error)) from error
-    if not is_file:
-        return locate(path)
-    home = _home(cache_dir)
-    folder = Path(by_first(lambda: str(_converted(whole, home))))
-    if not _whole(folder):
-        folder = _converted(whole, home)
-    return locate(folder)
 
 
 def kimg_of(name: str) -> float:
@@ -91,7 +120,7 @@ def _home(cache_dir: epath.PathLike | None) -> Path:
         home = epath.Path(cache_dir).expanduser() if cache_dir else cache_root()
         if is_cloud(home):
             raise UserError(f"the cache {home} must be on a local disk: give --cache_dir")
-        home = Path(home) / "published" / f"v{VERSION}"
+        home = Path(home)
         home.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: `~` in --cache_dir, and no home
         reason = getattr(error, "strerror", None) or error
@@ -110,6 +139,7 @@ def _converted(path: epath.Path, home: Path) -> Path:
     if _whole(folder):
         return folder
     try:
+        home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f"{folder.name}.lock", path):
             if not _whole(folder):
                 _convert(path, folder)

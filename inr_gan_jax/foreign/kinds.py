@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from inr_gan_jax.errors import UserError
-from inr_gan_jax.foreign import cips, released, spans
+from inr_gan_jax.foreign import cips, released, shared, spans
 from inr_gan_jax.foreign.published import Published
 from inr_gan_jax.foreign.tensors import Tensor
 from inr_gan_jax.foreign.unpickle import DAMAGE, Refused, opened, printable
@@ -34,10 +34,12 @@ _PLAIN = frozenset(string.printable.encode())
 def open_published(path: epath.PathLike) -> Published:
     """A published checkpoint in our terms; UserError, one line, that says what any other file is.
 
-    INR-GAN's code, StyleGAN2-ADA (PyTorch), CIPS's own release.
+    INR-GAN's code, StyleGAN2-ADA (PyTorch), CIPS's own release, and generators of ours.
     """
     path = epath.Path(path)
     refuse_others(path)
+    if found := shared.open_shared(path):
+        return found
     try:
         with opened(path) as content:
             try:
@@ -63,6 +65,8 @@ def refuse_others(path: epath.Path) -> None:
             file = span.open()
             head = file.read(512)
             names = _names(file) if head.startswith(b"PK\x03\x04") else []
+            size = shared.header_size(head)
+            told = shared.about((head + file.read(size))[8 : 8 + size]) if size else None
     except (OSError, ValueError) as error:  # ValueError: it is shorter than its size
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read: {reason}") from None
@@ -76,7 +80,7 @@ def refuse_others(path: epath.Path) -> None:
     for beginning, what in _BEGINNINGS.items():
         if head.startswith(beginning):
             raise UserError(f"{path} is {what}")
-    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27:
+    if size and told is None:
         raise UserError(
             f"{path} is a safetensors file, arrays without the network's description: {CONVERTED}"
         )

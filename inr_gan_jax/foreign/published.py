@@ -19,7 +19,8 @@ class Published:
     `g` and `d` are None where a file has the averaged generator alone. `buffers` are what is never
     trained (`g_buffers`: those of `g`, equal in every trained file). `system` says whose file it
     is, `draws` how its own code made a latent of a seed (`numpy`), or "" where that cannot be done
-    here. `notes` are lines for the user: what the file has and is left out here.
+    here. `counts`, `class_names` and `images` (seen in training) are empty where a file does not
+    tell them. `notes` are lines for the user: what the file has and is left out here.
     """
 
     system: str
@@ -31,12 +32,15 @@ class Published:
     w_avg: np.ndarray
     g_buffers: dict | None = None
     draws: str = NUMPY
+    counts: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    images: int = 0
     notes: tuple[str, ...] = ()
 
     @property
     def class_counts(self) -> list[int]:
-        """One per class: the file does not tell how often its data had each."""
-        return [1] * self.config.model.num_classes
+        """How often its data had each class; where the file does not tell, once each."""
+        return list(self.counts) or [1] * self.config.model.num_classes
 
 
 def own(array: np.ndarray) -> jax.Array:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from etils import epath
 from tqdm import tqdm
 
+from inr_gan_jax.config.writer_names import mirrors_of
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.metrics.evaluate import Evaluator, check_data, collapsed
 from inr_gan_jax.model import Model, load
 from inr_gan_jax.storage.atomic import replaced
-from inr_gan_jax.storage.events import SummaryWriter
+from inr_gan_jax.storage.writers import writer_of
 
 FILE = "metrics.jsonl"
 
@@ -76,13 +77,17 @@ class Results:
 def forget(workdir: epath.PathLike, images: int) -> set[tuple[str, float]]:
     """Forgets what was measured of a run after `images`: (metric, kimg) of all that stays."""
     path = epath.Path(workdir) / FILE
-    lines = _lines(path)
-    results = [json.loads(line) for line in lines]
+    lines, results = _lines(path), read(workdir)
     kept = [result["kimg"] <= images / 1000 for result in results]
     if not all(kept):
         _keep(path, _joined(itertools.compress(lines, kept)))
     kept = itertools.compress(results, kept)
     return {(r["metric"], r["kimg"]) for r in kept if "ema" not in r}
+
+
+def read(workdir: epath.PathLike) -> list[dict]:
+    """All that was measured of a run, in that order."""
+    return [json.loads(line) for line in _lines(epath.Path(workdir) / FILE)]
 
 
 def _lines(path: epath.Path) -> list[str]:
@@ -138,7 +143,7 @@ def evaluate_workdir(
         )
     evaluator = Evaluator(model, source, config.evaluate, detector_weights)
     home = epath.Path(model.checkpoint).parent.parent
-    writer = SummaryWriter(home)
+    writer = writer_of(mirrors_of(config.log.writers), home)
     try:
         results = Results(evaluator, home, writer, config.evaluate.collapse_below)
         return [
@@ -149,7 +154,8 @@ def evaluate_workdir(
     except OSError as error:
         raise UserError(f"{home} cannot be written: {error.strerror or error}") from None
     finally:
-        writer.close()
+        if writer:
+            writer.close()
 
 
 def describe(result: dict) -> str:

@@ -179,6 +179,8 @@ FAMILIES = {
     "stylegan2": stylegan2,
     "paper": paper,
 }
+# Functions without a grid of their own, which any window of any size can be trained on.
+CONTINUOUS = ("inr_gan_any", "cips_skip", "cips_res")
 
 
 def check(config: GeneratorConfig) -> None:

@@ -101,16 +101,17 @@ class Generator(nnx.Module):
         windows: jax.Array,
         *,
         dtype=jnp.float32,
+        noise_keys: jax.Array | None = None,
         remat: bool = False,
         coarser: int = 1,
     ) -> jax.Array:
         """Styles and windows int32 `[B, 3]` -> patches of the native size `[B, H, W, C]`.
 
-        Of networks with nodes: see nodes.in_window, also for `coarser`.
+        Of continuous networks: see nodes.in_window, also for `coarser`; `noise_keys` as in `image`.
         """
 
-        def make(ws, windows):
-            return practice.patches(self.inr_params(ws), windows, dtype, coarser=coarser)
+        def make(ws, windows, keys):
+            return practice.patches(self.inr_params(ws), windows, dtype, keys, coarser=coarser)
 
-        inputs = (ws_blw, windows)
+        inputs = (ws_blw, windows, noise_keys)
         return one_by_one(make, inputs) if remat else make(*inputs)

@@ -158,6 +158,21 @@ def between_corners(size: tuple[int, int], strip: tuple = (0, 1)) -> Place:
     return dataclasses.replace(grid, table=lambda t: _between_edges(t, grid.y, grid.x))
 
 
+def in_window(size: tuple[int, int], window: jax.Array, coarser: int = 1) -> Place:
+    """The pixels of a patch for such a network (see nodes.in_window).
+
+    Those of the whole image lie from end to end of the frame.
+    """
+    (h, w), (long, top, left) = size, window.astype(float)
+
+    def middles(first, n):
+        last = long * (n / max(size)) - 1
+        return 2 * (first - 0.5 + coarser * (jnp.arange(n // coarser) + 0.5)) / last - 1
+
+    grid = Place.of_sides(middles(left, w), middles(top, h), lambda t: t, lambda x_cn: x_cn)
+    return dataclasses.replace(grid, table=lambda t: _between_edges(t, grid.y, grid.x))
+
+
 def _between_edges(table_chw, down: jax.Array, right: jax.Array, reflect: bool = False):
     """A table at places from -1 to 1, its outer edges."""
     _, h, w = table_chw.shape

@@ -34,13 +34,27 @@ def levels_one(
 
 
 def patch_one(
-    params: InrParams, window: jax.Array, dtype=jnp.float32, *, coarser: int = 1
+    params: InrParams,
+    window: jax.Array,
+    dtype=jnp.float32,
+    noise_key: jax.Array | None = None,
+    *,
+    coarser: int = 1,
 ) -> jax.Array:
-    """A patch of one image of a network with nodes: `[H, W, C]` (see nodes.in_window)."""
-    h, w = params.spec.size
-    place_of = nodes.in_window(params.spec, window, coarser)
-    rgb = inr.final_rgb(params, inr.evaluate(params, place_of, dtype))
+    """A patch of one image of a continuous network: `[H, W, C]` (see nodes.in_window)."""
+    (h, w), spec = params.spec.size, params.spec
+    if spec.has_nodes:
+        place_of = nodes.in_window(spec, window, coarser)
+    else:
+        place = places.in_window(spec.size, window, coarser)
+        place_of = lambda block: place  # noqa: E731
+    noise = None if noise_key is None else functools.partial(_noise, noise_key, h * w // coarser**2)
+    rgb = inr.final_rgb(params, inr.evaluate(params, place_of, dtype, noise=noise))
     return rgb.reshape(-1, h // coarser, w // coarser).transpose(1, 2, 0)
+
+
+def _noise(key: jax.Array, count: int, number: int) -> jax.Array:
+    return jax.random.normal(jax.random.fold_in(key, number), (count,))
 
 
 def levels(params: InrParams, dtype, jitter_keys: jax.Array | None) -> list[jax.Array]:
@@ -49,7 +63,13 @@ def levels(params: InrParams, dtype, jitter_keys: jax.Array | None) -> list[jax.
     return jax.vmap(lambda one, key: levels_one(one, dtype, key), in_axes=axes)(params, jitter_keys)
 
 
-def patches(params: InrParams, windows: jax.Array, dtype, *, coarser: int = 1) -> jax.Array:
-    """Patches of images, `windows` int32 `[B, 3]`: `[B, H, W, C]` (see patch_one)."""
-    one = functools.partial(patch_one, dtype=dtype, coarser=coarser)
-    return jax.vmap(one, in_axes=(params.axes, 0))(params, windows)
+def patches(
+    params: InrParams, windows: jax.Array, dtype, noise_keys=None, *, coarser: int = 1
+) -> jax.Array:
+    """Patches of images, `windows` int32 `[B, 3]`, `noise_keys` `[B]` or None: `[B, H, W, C]`."""
+
+    def one(params, window, key):
+        return patch_one(params, window, dtype, key, coarser=coarser)
+
+    axes = (params.axes, 0, None if noise_keys is None else 0)
+    return jax.vmap(one, in_axes=axes)(params, windows, noise_keys)

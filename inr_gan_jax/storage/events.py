@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -13,26 +13,37 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from inr_gan_jax.pictures.encode import encode_png
-from inr_gan_jax.storage.growing import EVENTS, Growing, forget_events
+from inr_gan_jax.storage.growing import EVENTS, Growing, events_in, forget_events
+from inr_gan_jax.storage.mirror import Mirror
 
 
 class SummaryWriter:
-    """Writes TensorBoard events; the interface of `clu.metric_writers.MetricWriter`."""
+    """Writes TensorBoard events; the interface of `clu.metric_writers.MetricWriter`.
 
-    def __init__(self, directory: epath.PathLike):
+    Whatever it writes goes to its mirrors, too: other programs that are told the same.
+    """
+
+    def __init__(self, directory: epath.PathLike, mirrors: Sequence[Mirror] = ()):
         """The file is made with the first event."""
-        self._directory = epath.Path(directory)
+        self._directory, self._mirrors = epath.Path(directory), mirrors
         self._file = None
 
     def going_on_from(self, images: int) -> None:
-        """Forgets what earlier starts of the run wrote after `images`, or, for 0, all."""
+        """Forgets what earlier starts of the run wrote after `images`, or, for 0, all.
+
+        Mirrors get what they lack of the rest.
+        """
         forget_events(self._directory, images)
+        for mirror in self._mirrors:
+            mirror.catch_up(events_in(self._directory))
 
     def _write(self, event: Event) -> None:
         if self._file is None:
             self._open()
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
+        for mirror in self._mirrors:
+            mirror.put(event)
 
     def _open(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -80,16 +91,23 @@ class SummaryWriter:
         """The configuration as a table."""
         rows = "\n".join(f"| {key} | {value} |" for key, value in hparams.items())
         self.write_texts(step, {"config": f"| key | value |\n| --- | --- |\n{rows}"})
+        for mirror in self._mirrors:
+            mirror.configure(hparams)
 
     def flush(self) -> None:
         """Makes what was written visible to readers."""
         if self._file is not None:
             self._file.flush()
             if self._file.is_costly:
-                self.close()
+                self._end()
 
     def close(self) -> None:
-        """Ends the file; what is written later goes to another one."""
+        """Ends the file, and what mirrors it: nothing may be written then."""
+        self._end()
+        for mirror in self._mirrors:
+            mirror.close()
+
+    def _end(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -159,6 +159,12 @@ def forget_events(folder: epath.Path, images: int) -> None:
                 file.write(b"".join(kept))
 
 
+def events_in(folder: epath.Path) -> Iterator[Event]:
+    """All that the event files in a folder tell, in their order."""
+    for path in sorted(folder.glob(f"{EVENTS}*")):
+        yield from (event for _, event in _events(path.read_bytes()))
+
+
 def _events(whole: bytes) -> Iterator[tuple[bytes, Event]]:
     """The records of an event file, as they are, up to the first that is not whole.
 

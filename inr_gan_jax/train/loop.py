@@ -10,6 +10,7 @@ from etils import epath
 from inr_gan_jax import config as configs
 from inr_gan_jax.config import Config
 from inr_gan_jax.config.check import check_batch
+from inr_gan_jax.config.writer_names import mirrors_of
 from inr_gan_jax.data.pipeline import batches
 from inr_gan_jax.data.sources import Source
 from inr_gan_jax.errors import UserError
@@ -39,20 +40,20 @@ def train(
     processes of a run make this call.
 
     Raises UserError for a batch that the devices cannot share, a workdir that holds another run, is
-    in use or cannot be written, images that cannot be read (what was learned is saved first), and
-    losses that are no numbers.
+    in use or cannot be written, a writer that cannot be used, images that cannot be read (what was
+    learned is saved first), and losses that are no numbers.
     """
     workdir = epath.Path(workdir).expanduser()
     networks = networks_of(config.model, config.discriminator)
     mesh, train = make_mesh(fsdp=config.mesh.fsdp), config.train
     check_batch(train.batch_size, train.microbatches, config.discriminator.group, mesh.size)
-    total = max(round(train.kimg * 1000), 1)
+    total, mirrors = max(round(train.kimg * 1000), 1), mirrors_of(config.log.writers)
     try:
         with (
             stop_signals("stopping after this iteration; once more: at once") as stop,
             opened(workdir, config, source, networks) as (means, lease),
             Checkpoints(workdir / FOLDER, keep=config.log.keep) as checkpoints,
-            contextlib.closing(Monitor(workdir, total)) as monitor,
+            contextlib.closing(Monitor(workdir, total, mirrors)) as monitor,
         ):
             class_counts = source.class_counts if config.model.num_classes else ()
             trainer = Trainer(

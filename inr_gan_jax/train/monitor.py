@@ -5,7 +5,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,9 +13,9 @@ from clu.metrics import Average
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.storage.events import SummaryWriter
 from inr_gan_jax.storage.growing import Log
 from inr_gan_jax.storage.later import Later
+from inr_gan_jax.storage.writers import writer_of
 
 LOG = "log.txt"  # in a workdir
 SHOWN = {"G": "loss/g", "D": "loss/d", "R1": "r1/penalty", "p": "augment/p"}  # on the console
@@ -41,9 +41,10 @@ class Monitor:
     `images`, which whoever trains keeps up to date.
     """
 
-    def __init__(self, directory: epath.PathLike, total_images: int):
+    def __init__(self, directory: epath.PathLike, total_images: int, mirrors: Sequence[str] = ()):
+        """`mirrors`: programs that are told what TensorBoard is (see storage.writers.writer_of)."""
         self._speaks = jax.process_index() == 0
-        self.writer = SummaryWriter(directory) if self._speaks else None
+        self.writer = writer_of(mirrors, directory)
         self._log = Log(epath.Path(directory) / LOG) if self._speaks else None
         self._later = Later()
         self._warnings = _Warnings(self._note)
@@ -56,7 +57,7 @@ class Monitor:
         """Says how far the run is, before anything is reported.
 
         What earlier starts told of later images, in the log and in TensorBoard, is forgotten: it
-        will be told again.
+        will be told again. Other writers get what they lack of what stays.
         """
         self.images = images
         self.restart(images)
@@ -87,7 +88,7 @@ class Monitor:
             self._note(text)
 
     def report(self, images: int) -> dict[str, float]:
-        """Means since the last report, speed and memory: to the console, TensorBoard and the log.
+        """Means since the last report, speed and memory: to the console, the writers and the log.
 
         Returns them; `*_gib` are of the fullest device of this process where devices tell, else of
         the process.
@@ -139,7 +140,7 @@ class Monitor:
         return {k: float(v.total / v.count) for k, v in averages.items()} | counts
 
     def picture(self, images: int, tag: str, picture: np.ndarray) -> None:
-        """A uint8 picture `[H, W, C]` to TensorBoard."""
+        """A uint8 picture `[H, W, C]` to the writers."""
         if self.writer:
             self.writer.write_images(images, {tag: picture[None]})
             self.writer.flush()
@@ -149,7 +150,7 @@ class Monitor:
         return not self._speaks or self._later.write(path, data)
 
     def hparams(self, values: Mapping[str, object]) -> None:
-        """The configuration of this start to TensorBoard."""
+        """The configuration of this start to the writers."""
         if self.writer:
             # One image later: another start from the same checkpoint then writes its own instead.
             self.writer.write_hparams(values, self.images and self.images + 1)

@@ -288,7 +288,9 @@ class Steps:
     def _images(self, generator, ws: jax.Array, inputs: dict, grid: Callable) -> jax.Array:
         keys, remat = inputs["noise_keys"], self.recipe.remat
         if inputs["windows"] is not None:
-            return generator.patches(ws, inputs["windows"], dtype=self.dtype, remat=remat)
+            return generator.patches(
+                ws, inputs["windows"], dtype=self.dtype, noise_keys=keys, remat=remat
+            )
         return generator.image(
             ws, dtype=self.dtype, noise_keys=keys, remat=remat, training=True, grid=grid
         )
@@ -298,7 +300,12 @@ class Steps:
         generator = self.networks.generator(g, state.g_buffers)
         ws, _ = self._styles(generator, inputs)
         half = generator.patches(
-            ws, inputs["windows"], dtype=self.dtype, remat=self.recipe.remat, coarser=2
+            ws,
+            inputs["windows"],
+            dtype=self.dtype,
+            noise_keys=inputs["noise_keys"],
+            remat=self.recipe.remat,
+            coarser=2,
         )
         return losses.alignment([half, patch])
 

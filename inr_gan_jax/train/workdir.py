@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import shlex
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -78,13 +81,19 @@ def _claim(
     changes.accept(record, ours, config, source, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     lease.take()
-    record["config"] = configs.to_plain(config)
+    record["config"], record["command"] = configs.to_plain(config), _command()
     _write_record(path, record)
     before = json.dumps(record)
     means = means_of(config, networks, record)
     if json.dumps(record) != before:
         _write_record(path, record)
     return means
+
+
+def _command() -> str:
+    """What started this process, as one types it: a run's record says how it came about."""
+    python, *rest = sys.orig_argv
+    return shlex.join([os.path.basename(python), *rest])
 
 
 class Since(NamedTuple):

@@ -206,3 +206,20 @@ def test_whole_pictures_at_the_largest_size_that_they_have(photos):
     assert (source.height, source.width) == (16, 8)
     with pytest.raises(UserError, match="no two pictures of the sizes"):
         source.whole_at([5000])
+
+
+def test_large_jpegs_are_decoded_smaller(tmp_path):
+    """At no less than what is looked at; all patches are of that, and near those of the whole."""
+    whole = smooth(400, 300)
+    for name in ("a.jpg", "b.png"):
+        whole.save(tmp_path / name, quality=98)
+    source = opened(tmp_path)
+    (small, _), (large, _) = source.raw(0), source.raw(1)
+    assert small.size == (75, 75) and large.size == (300, 300)  # a quarter: the next is under 40
+    for size, top, left in ((16, 0, 0), (40, 11, 20)):
+        cuts = [source._cut(p, size, top, left).astype(int) for p in (small, large)]
+        assert np.abs(cuts[0] - cuts[1]).max() <= 4
+    wider = opened(tmp_path, sizes=Sizes(largest=200, whole=0.25, scales="uniform"))
+    assert wider.raw(0)[0].size == (300, 300)
+    assert source.whole_at([200])[0][0].shape == (200, 200, 3)
+    assert source.whole_at([200]).raw(0)[0].size == (300, 300)

@@ -8,6 +8,7 @@ import jaxlib
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
+PROGRAMS = ROOT / ".pytest_cache" / "programs"  # compiled once, for all tests
 # An older way to write loops, where XLA has it: programs compile in half the time.
 _OLDER = "--xla_cpu_use_fusion_emitters=false" if jaxlib.__version__ < "0.11" else ""
 
@@ -20,7 +21,7 @@ def xla_flags(devices: int) -> str:
 def environment(cache: Path | None = None, *, devices: int = 1, **changes) -> dict[str, str]:
     """For a process on the CPU, with little optimisation; `changes` come on top.
 
-    Programs are compiled once for all processes that share `cache`, and data are kept there.
+    Processes that share `cache` keep data there.
     """
     ours = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -31,5 +32,5 @@ def environment(cache: Path | None = None, *, devices: int = 1, **changes) -> di
         "XLA_FLAGS": xla_flags(devices),
     }
     if cache is not None:
-        ours |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "INR_GAN_JAX_CACHE": str(cache)}
+        ours["INR_GAN_JAX_CACHE"] = str(cache)
     return os.environ | ours | {name: str(value) for name, value in changes.items()}

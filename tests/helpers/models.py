@@ -29,7 +29,7 @@ def tiny_model(family: str = "inr_gan", classes: int = 0, channels: int = 1, **c
     return model.with_arrays(params, buffers, w_avg)
 
 
-def write_checkpoint(workdir: Path, model: Model, step: int = 1) -> None:
+def write_checkpoint(workdir: Path, model: Model, step: int = 1, **metadata) -> None:
     """What `load` needs of a checkpoint of this model."""
     params, buffers = model.arrays
     part = {"g_ema": params, "g_buffers": buffers, "w_avg": model.w_avg}
@@ -37,7 +37,7 @@ def write_checkpoint(workdir: Path, model: Model, step: int = 1) -> None:
         "config": to_plain(model.config),
         "class_counts": list(model.class_counts),
         "images": 2000,
-    }
+    } | metadata
     with Checkpoints(workdir / FOLDER) as checkpoints:
         checkpoints.save(step, {"model": part, "training": {"n": jnp.int32(0)}}, metadata)
 

@@ -1,5 +1,6 @@
 """The main command run by tests: a network as small as it gets, and what its runs leave."""
 
+import shutil
 from pathlib import Path
 
 import jax
@@ -47,6 +48,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     for part in ("g_ema", "w_avg", "['g']", "['d']", "g_optimizer", "d_optimizer", "iteration"):
         assert any(part in name for name in ours), part
     assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def cut_back(workdir: Path, step: int, to: Path) -> Path:
+    """A copy of a workdir whose checkpoints after `step` are lost: where a run goes on from."""
+    shutil.copytree(workdir, to)
+    steps = [int(path.name) for path in (to / "checkpoints").iterdir()]
+    assert step in steps and max(steps) > step
+    for later in (s for s in steps if s > step):
+        shutil.rmtree(to / "checkpoints" / str(later))
+    return to
 
 
 def opened(workdir, config, source):

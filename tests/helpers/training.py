@@ -49,7 +49,12 @@ def real_batch() -> dict:
 def gradients_of(trainer: Trainer, state, phase: Phase) -> tuple[dict, dict]:
     """(gradients that a phase hands to its optimiser, metrics)."""
     after, metrics = after_phase(trainer, state, phase)
-    return getattr(after, f"{'g' if phase in G_PHASES else 'd'}_optimizer"), metrics
+    return handed(after, phase), metrics
+
+
+def handed(after, phase: Phase) -> dict:
+    """The gradients in a state that `after_phase` returned."""
+    return after.g_optimizer if phase in G_PHASES else after.d_optimizer
 
 
 def after_phase(trainer: Trainer, state, phase: Phase):
@@ -62,8 +67,19 @@ def after_phase(trainer: Trainer, state, phase: Phase):
     specs = {f"{network}_optimizer": getattr(trainer.specs, network)}
     trainer.steps.specs = trainer.specs.replace(**specs)
     state = state.replace(**{f"{network}_optimizer": getattr(state, network)})
-    batch = to_devices(trainer.mesh, real_batch())
-    return jax.device_get(jax.jit(trainer.steps.function(phase))(on(trainer, state), batch))
+    arrays = on(trainer, state), to_devices(trainer.mesh, real_batch())
+    programs = vars(trainer).setdefault("handing", {})
+    if phase not in programs:
+        trainer.traced[phase] = jax.jit(trainer.steps.function(phase)).trace(*arrays)
+        programs[phase] = trainer.traced[phase].lower().compile()
+    return jax.device_get(programs[phase](*arrays))
+
+
+@functools.cache
+def on_one(config, phase: Phase):
+    """`after_phase` of the settled state on one device, run once for all tests of a process."""
+    trainer = trainer_of(config)
+    return after_phase(trainer, settled(trainer), phase)
 
 
 def on(trainer: Trainer, state):

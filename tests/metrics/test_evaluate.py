@@ -1,5 +1,6 @@
 """Measuring a model: against slow versions, over processes, with classes, with a cache."""
 
+import functools
 import json
 import logging
 import os
@@ -262,9 +263,7 @@ def test_path_lengths(narrow):
     load = {k: weights.load(k, narrow) for k in ("vgg16", "lpips")}
     network = vgg.lpips_from_torch(load["vgg16"][0], load["lpips"][0])
 
-    def lpips(x, y):
-        return vgg.lpips(network, x, y)
-
+    lpips = jax.jit(functools.partial(vgg.lpips, network))
     for result, kind in zip(results, (("z", "full"), ("w", "end")), strict=True):
         slow = slow_rates(model, *kind, 16, lpips)
         assert result["value"] == pytest.approx(statistics.ppl(slow), rel=0.05)

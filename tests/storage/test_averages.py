@@ -80,10 +80,10 @@ def test_an_average_kept_directly_is_met(width, snapshots):
 
 
 def test_a_run_keeps_averages_and_models_open_with_any(tmp_path):
-    config = shallow(16, kimg=0.16, power_ema="0.05,0.1")
+    config = shallow(8, kimg=0.064, power_ema="0.05,0.1")
     config.log.checkpoint_kimg, config.log.keep, config.log.grid_kimg = 0.016, 20, 0.0
     config.log.metrics_kimg = 0.0
-    source = open_source("digits", height=16, width=16, channels=1, labels=False)
+    source = open_source("digits", height=8, width=8, channels=1, labels=False)
     loop.train(parse(config), source, tmp_path)
     with Checkpoints(tmp_path / FOLDER, read_only=True) as checkpoints:
         step = checkpoints.steps()[-1]

@@ -17,7 +17,7 @@ METRIC = "fd_pixel100"
 
 
 def config_of(**evaluate):
-    config = shallow(16, kimg=0.16)
+    config = shallow(8, kimg=0.16)
     config.log.metrics_kimg = config.log.grid_kimg = 0.0
     config.log.checkpoint_kimg, config.log.keep = 0.032, 1
     values = {"metrics": METRIC, "kimg": 0.016, "keep_best": METRIC, **evaluate}
@@ -35,7 +35,7 @@ def test_the_best_stays_and_a_run_without_progress_ends(stop_after, tmp_path, mo
             {"metric": METRIC, "value": values.get(images, 4.0)}
         ],
     )
-    source = open_source("digits", height=16, width=16, channels=1, labels=False)
+    source = open_source("digits", height=8, width=8, channels=1, labels=False)
     config = config_of(stop_after=stop_after)
     loop.train(config, source, tmp_path)
     end = 112 if stop_after else 160

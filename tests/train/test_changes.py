@@ -1,11 +1,10 @@
 """A run that goes on with other data or another recipe: only if asked, with a date, exactly."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-from helpers.runs import assert_same_run
+from helpers.runs import assert_same_run, cut_back
 from helpers.training import shallow
 from PIL import Image
 
@@ -13,8 +12,6 @@ from inr_gan_jax.config import Config, parse
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.train import changes, loop
-
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
 
 
 def folder(path, count):
@@ -28,7 +25,8 @@ def folder(path, count):
 def config(kimg, **keys):
     draft = shallow(8, kimg=kimg)
     draft.train.batch_size = 8
-    draft.log.metrics_kimg = draft.log.grid_kimg = draft.log.checkpoint_kimg = 0.0
+    draft.log.metrics_kimg = draft.log.grid_kimg = 0.0
+    draft.log.checkpoint_kimg = 0.04
     draft.update_from_flattened_dict(keys)
     return parse(draft)
 
@@ -47,13 +45,13 @@ def test_going_on_with_other_data_and_batches_is_exact(tmp_path, capsys):
         "--config.train.on_change=continue",
     ):
         assert words in str(refused.value)
-    shutil.copytree(one, two)
-    go_on = {"train.on_change": "continue"}
-    loop.train(config(0.056, **other, **go_on), many, one)
-    loop.train(config(0.04, **other, **go_on), many, two)
+    loop.train(config(0.056, **other, **{"train.on_change": "continue"}), many, one)
+    cut_back(one, 4, two)
     capsys.readouterr()
     loop.train(config(0.056, **other), many, two)  # it is this run now
-    assert "since 0.024 kimg: config.train.batch_size was 8, now 16" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "going on from 0.04 kimg" in told
+    assert "since 0.024 kimg: config.train.batch_size was 8, now 16" in told
     assert_same_run(one, two)
     (change,) = json.loads((two / "run.json").read_text())["changes"]
     assert change["images"] == 24 and change["changed"]["config.train.batch_size"] == [8, 16]

@@ -21,8 +21,6 @@ from inr_gan_jax.storage.growing import Growing
 from inr_gan_jax.storage.later import Later
 from inr_gan_jax.train import loop
 
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
-
 
 @pytest.fixture
 def disk(monkeypatch):

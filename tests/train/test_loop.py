@@ -22,12 +22,10 @@ from inr_gan_jax.train.monitor import Monitor
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.watch import Watch
 
-pytestmark = pytest.mark.usefixtures("programs_are_kept")
-
 
 def tiny(**train):
-    """20 iterations of a network of 16x16 on two devices."""
-    config = shallow(16, kimg=0.16)
+    """20 iterations of a network of 8x8 on two devices."""
+    config = shallow(8, kimg=0.16)
     config.data.mirror = False
     config.log.metrics_kimg = config.log.grid_kimg = config.log.checkpoint_kimg = 0.08
     config.log.grid_size = 4
@@ -37,7 +35,7 @@ def tiny(**train):
 
 @pytest.fixture
 def source():
-    return open_source("digits", height=16, width=16, channels=1, labels=False)
+    return open_source("digits", height=8, width=8, channels=1, labels=False)
 
 
 def test_no_waiting_and_no_second_compilation(source, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The phases of an iteration, each against a slow version of its own, on one device and on two."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,11 @@ from helpers.training import (
     BATCH,
     D_PHASES,
     G_PHASES,
-    after_phase,
     assert_close,
     gradients_of,
+    handed,
     on,
+    on_one,
     on_one_device,
     real_batch,
     settled,
@@ -30,6 +32,12 @@ from inr_gan_jax.train.trainer import Trainer
 LATENT_PHASES = {Phase.G_MAIN: BATCH, Phase.G_PATH: BATCH // 2, Phase.D_MAIN: BATCH}
 
 
+@functools.cache
+def plain() -> Trainer:
+    """On one device; its phases are compiled once for all tests."""
+    return trainer_of(tiny())
+
+
 @pytest.mark.parametrize(
     "phase, family",
     [*((phase, "inr_gan") for phase in (*G_PHASES, *D_PHASES)), (Phase.G_MAIN, "stylegan2")],
@@ -41,9 +49,9 @@ def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
     Two devices have a copy of the networks each, or, for some phases, a half of them.
     """
     config = tiny(family)
-    whole = trainer_of(config)
-    state = settled(whole)
-    expected, metrics = gradients_of(whole, state, phase)
+    state = settled(trainer_of(config))
+    after, metrics = on_one(config, phase)
+    expected = handed(after, phase)
     assert max(np.abs(g).max() for g in jax.tree.leaves(expected)) > 1e-3
     halves = dataclasses.replace(config, train=dataclasses.replace(config.train, microbatches=2))
     fsdp = 2 if phase in (Phase.G_MAIN, Phase.D_R1) else 1
@@ -53,11 +61,11 @@ def test_halves_and_devices_give_the_gradients_of_the_whole(phase, family):
         np.testing.assert_allclose(same[key], value, rtol=1e-3, atol=1e-5)
 
 
-def latents_of(trainer, state, phase, size=BATCH):
-    inputs = on_one_device(trainer, lambda s: trainer.steps.inputs.latents(s, phase, size, {}))(
-        state
-    )
-    return jax.tree.map(lambda x: x[0], inputs)
+@functools.cache
+def latents(phase, size=BATCH):
+    """state -> what `plain` draws for that many images."""
+    draw = on_one_device(plain(), lambda s: plain().steps.inputs.latents(s, phase, size, {}))
+    return lambda state: jax.tree.map(lambda x: x[0], draw(state))
 
 
 def images_by_hand(trainer, g, state, inputs, cut):
@@ -75,17 +83,16 @@ def images_by_hand(trainer, g, state, inputs, cut):
 @pytest.mark.parametrize("phase", [*G_PHASES, Phase.D_MAIN], ids=lambda phase: phase.name)
 def test_kernels_on_two_devices_give_the_gradients_of_plain_xla_on_one(phase):
     """Path lengths too: they need derivatives that the kernels do not have."""
-    config = tiny()
-    plain, fused = trainer_of(config), trainer_of(config, devices=2, kernels="pallas")
-    state = settled(plain)
-    text = str(jax.make_jaxpr(fused.steps.function(phase))(state, real_batch()))
-    assert ("pallas_call" in text) == (phase is not Phase.G_PATH)
-    assert_close(gradients_of(fused, state, phase), gradients_of(plain, state, phase), 1e-5)
+    fused = trainer_of(tiny(), devices=2, kernels="pallas")
+    got, metrics = gradients_of(fused, settled(fused), phase)
+    assert ("pallas_call" in str(fused.traced[phase].jaxpr)) == (phase is not Phase.G_PATH)
+    after, expected = on_one(tiny(), phase)
+    assert_close((got, metrics), (handed(after, phase), expected), 1e-5)
 
 
 def test_phases_are_the_released_recipe():
     """Each phase's gradients, from the formulas of the recipe written out again."""
-    trainer = trainer_of(tiny())
+    trainer = plain()
     state = settled(trainer)
     train = trainer.config.train
     batch = real_batch()
@@ -126,15 +133,14 @@ def test_phases_are_the_released_recipe():
 
     mixed = {}
     for phase, size in LATENT_PHASES.items():
-        inputs = latents_of(trainer, state, phase, size)
+        inputs = latents(phase, size)(state)
         mixed[phase] = inputs, int(inputs.pop("mix_from")[0])
     slow = {Phase.G_MAIN: (g_main, state.g), Phase.G_PATH: (g_path, state.g),
             Phase.D_MAIN: (d_main, state.d), Phase.D_R1: (d_r1, state.d)}  # fmt: skip
     for phase, (loss, params) in slow.items():
         expected = jax.jit(jax.grad(loss))(params)
-        after, _ = after_phase(trainer_of(tiny()), state, phase)
-        gradients = after.g_optimizer if phase in G_PHASES else after.d_optimizer
-        assert_close(gradients, expected, 2e-4)
+        after, _ = on_one(tiny(), phase)
+        assert_close(handed(after, phase), expected, 2e-4)
         w_avg = np.array(state.w_avg)
         if phase in mixed:  # it follows w, not what is mixed in; each class has its own
             inputs, _ = mixed[phase]
@@ -149,7 +155,7 @@ def test_phases_are_the_released_recipe():
 
 
 def test_an_iteration_updates_what_it_must():
-    trainer = trainer_of(tiny())
+    trainer = plain()
     before = settled(trainer)
     batch = to_devices(trainer.mesh, real_batch())
     after, metrics = trainer.iterate(on(trainer, before), batch, iteration=16)
@@ -179,22 +185,19 @@ def test_due_phases():
 
 
 def test_r1_of_every_step_is_part_of_the_main_loss():
-    state = settled(trainer_of(tiny()))
-    lazy = trainer_of(tiny())
-    main, penalty = (gradients_of(lazy, state, phase)[0] for phase in D_PHASES)
+    state = settled(plain())
+    main, penalty = (handed(on_one(tiny(), phase)[0], phase) for phase in D_PHASES)
     both, _ = gradients_of(trainer_of(tiny(r1_interval=0)), state, Phase.D_MAIN)
     assert_close(both, jax.tree.map(lambda a, b: a + b / 16, main, penalty), 1e-3)
 
 
 def test_classes_are_drawn_as_the_data_has_them():
-    trainer = trainer_of(tiny())
-    state = settled(trainer)
-    inputs = latents_of(trainer, state, Phase.G_MAIN, 8000)
+    inputs = latents(Phase.G_MAIN, 8000)(settled(plain()))
     np.testing.assert_allclose(inputs["classes"].mean(0), [5 / 8, 1 / 8, 2 / 8], atol=0.03)
 
 
 def test_mixing_probability_and_crossover():
-    trainer = trainer_of(tiny())
+    trainer = plain()
     state, styles = settled(trainer), trainer.networks.num_styles
     cut = on_one_device(
         trainer,
@@ -206,36 +209,37 @@ def test_mixing_probability_and_crossover():
 
 
 def test_nonfinite_gradients_are_counted_and_harmless():
-    trainer = trainer_of(tiny())
+    trainer = plain()
     state = settled(trainer)
     state.d["out"]["bias"] = np.full_like(state.d["out"]["bias"], np.nan)
     batch = to_devices(trainer.mesh, real_batch())
-    after, metrics = jax.jit(trainer.steps.function(Phase.G_MAIN))(state, batch)
+    after, (metrics, *_) = trainer.iterate(on(trainer, state), batch, iteration=1)
     assert metrics["nonfinite/g"] > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.g))
 
 
 def test_random_keys_depend_on_seed_phase_and_count_alone():
-    trainer = trainer_of(tiny())
-    state = settled(trainer)
+    state = settled(plain())
 
     def draw(s, p):
-        return np.asarray(latents_of(trainer, s, p)["z"])
+        return np.asarray(latents(p)(s)["z"])
 
     first = draw(state, Phase.G_MAIN)
-    np.testing.assert_array_equal(first, draw(settled(trainer_of(tiny())), Phase.G_MAIN))
+    other = state.replace(w_avg=state.w_avg + 1, images=np.int32(5), ada_p=np.float32(0.5))
+    np.testing.assert_array_equal(first, draw(other, Phase.G_MAIN))
     assert not np.allclose(first, draw(state, Phase.D_MAIN))
     assert not np.allclose(first, draw(state.replace(iteration=np.int32(8)), Phase.G_MAIN))
 
 
 def test_bfloat16_compute_stays_near_float32():
-    state, batch = settled(trainer_of(tiny())), real_batch()
+    state, batch = settled(plain()), real_batch()
     found = {}
-    for dtype in ("float32", "bfloat16"):
-        mesh = make_mesh(jax.devices()[:1])
-        trainer = Trainer(tiny(), [5, 1, 2], dtype=dtype, mesh=mesh)
-        step = jax.jit(trainer.steps.function(Phase.D_MAIN))
-        after, metrics = step(on(trainer, state), to_devices(mesh, batch))
+    low = Trainer(tiny(), [5, 1, 2], dtype="bfloat16", mesh=make_mesh(jax.devices()[:1]))
+    for dtype, trainer in (("float32", plain()), ("bfloat16", low)):
+        if Phase.D_MAIN not in trainer.compiled:
+            trainer.compile([Phase.D_MAIN])
+        step = trainer.compiled[Phase.D_MAIN]
+        after, metrics = step(on(trainer, state), to_devices(trainer.mesh, batch))
         assert {leaf.dtype.name for leaf in jax.tree.leaves(after.d)} == {"float32"}
         found[dtype] = {k: float(v) for k, v in metrics.items() if not k.endswith("sign")}
     assert found["bfloat16"] != found["float32"]

@@ -1,6 +1,7 @@
 """The exported page in a real browser: by WebGL and by the CPU its pixels are render's."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.view.export import export_site
 
 pytestmark = pytest.mark.browser
+whole = pytest.mark.whole  # `make test` has two tests, `make test-browser` all
 WINDOWS = (  # window, width, height
     ((-1, -1, 1, 1), 16, 16),
     ((-1, -1, 1, 1), 70, 40),
@@ -72,9 +74,26 @@ def pixels(browser, expected: np.ndarray, **job) -> np.ndarray:
     return np.reshape(np.asarray(got, np.float32), expected.shape)
 
 
-@pytest.mark.parametrize("machine", ["webgl", "cpu"])
+NAMES = ("inr_gan_any", "spline", "inr_gan", "cips_res", "paper", "inr_gan_fmm_tanh")
+FIRST, *OTHERS = itertools.product(NAMES, ("webgl", "cpu"))
+
+
+def test_opens_and_zooms_from_a_file(browser, sites):
+    browser.get("about:blank")
+    browser.get((sites("inr_gan_any") / "index.html").as_uri())
+    until(browser, lambda b: b.find_elements("css selector", "#functions button"), "the gallery")
+    browser.find_elements("css selector", "#functions button")[1].click()
+    until(browser, sharp, "the image")
+    before = browser.find_element("id", "picture").screenshot_as_png
+    browser.find_element("id", "in").click()
+    until(browser, lambda b: "zoom=1.5" in b.current_url, "the address")
+    until(browser, sharp, "the picture, zoomed")
+    assert browser.find_element("id", "picture").screenshot_as_png != before
+    assert errors(browser) == []
+
+
 @pytest.mark.parametrize(
-    "name", ["inr_gan_any", "spline", "inr_gan", "cips_res", "paper", "inr_gan_fmm_tanh"]
+    "name, machine", [FIRST, *(pytest.param(*case, marks=whole) for case in OTHERS)]
 )
 def test_pixels_are_those_of_render(browser, sites, name, machine):
     """To 1e-3 of the range [-1, 1]; random networks have more contrast, which is taken out."""
@@ -90,6 +109,7 @@ def test_pixels_are_those_of_render(browser, sites, name, machine):
     assert errors(browser) == []
 
 
+@whole
 def test_other_views_and_blends_are_those_of_render(browser, sites):
     of, spread = params("inr_gan")
     browser.get((sites("inr_gan") / "index.html").as_uri())
@@ -128,6 +148,7 @@ def text_of(browser, element: str) -> str:
     )
 
 
+@whole
 def test_a_visit(browser, sites):
     """From a plain web server: gallery, zoom, drag, keys, a link, the end of zoom, and back."""
     from selenium.webdriver import ActionChains, Keys
@@ -170,6 +191,7 @@ def test_a_visit(browser, sites):
         assert errors(browser) == []
 
 
+@whole
 def test_morphs_and_saves(browser, sites):
     browser.get("about:blank")
     browser.get((sites("inr_gan_any") / "index.html").as_uri() + "#image=0&to=1&part=0.5&zoom=2")
@@ -185,6 +207,7 @@ def test_morphs_and_saves(browser, sites):
     assert browser.execute_script("return window.saved[1]").endswith(".png")
 
 
+@whole
 def test_mistakes_in_an_address_are_said(browser, sites):
     browser.get("about:blank")
     browser.get((sites("inr_gan_any") / "index.html").as_uri() + "#image=7&zoom=much")

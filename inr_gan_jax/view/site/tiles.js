@@ -78,8 +78,10 @@ class Pyramid {
   want(tiles) {
     this.wanted = tiles.filter(({ key }) => !this.tiles.has(key) && !this.failed.has(key));
     this.pump();
+    this.pump();
   }
 
+  // Renders, one after the other; twice at once, so that none waits for the page.
   async pump() {
     if (this.running >= 2 || !this.wanted.length) return;
     const tile = this.wanted.shift(), side = 2 ** -tile.z, { i, j } = tile;
@@ -104,7 +106,6 @@ class Pyramid {
       this.running--;
       this.pump();
     }
-    this.pump();
   }
 
   // Tiles of level z of what lies between two corners, from the middle outwards.
