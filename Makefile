@@ -7,7 +7,7 @@ new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("y
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser \
-        test-extras test-notebooks notebooks lint dist clean
+        test-extras test-notebooks notebooks lint docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ lint: $(STAMP)  ## check style and form of all Python (installs ruff)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+
+docs: $(STAMP)  ## build the documentation into build/docs (ARGS=serve shows it; installs mkdocs)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[docs]
+	$(VENV)/bin/mkdocs $(or $(ARGS),build --strict)
 
 dist: $(STAMP)  ## make the wheel, in dist/
 	rm -rf build dist

@@ -120,7 +120,7 @@ class Model:
         """Latents `[n, z_dim]` (or one per seed) -> styles `[n, L, w_dim]`.
 
         Args:
-          latents, seeds: one of the two.
+          latents: or `seeds` in their place, each of which is one latent.
           classes: for a class-conditional model, one class or one per image.
           truncation: psi; 1 is none, 0 is the average image, of its class where there are classes
             (Karras et al. 2019, section 2.1).

@@ -26,8 +26,7 @@ DEFINING = {
 def check(config) -> None:
     """Raises UserError for the first value of a Config that cannot be."""
     model, train = config.model, config.train
-    if model.family not in families.FAMILIES:
-        raise UserError(f"config.model.family = {model.family!r}" + nearest(model.family, DEFINING))
+    _check_choice("config.model.family", model.family, tuple(families.FAMILIES))
     for name, value in DEFINING[model.family].items():
         if getattr(model, name) != value:
             raise UserError(

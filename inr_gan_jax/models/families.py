@@ -238,8 +238,7 @@ def inr_spec(config: GeneratorConfig) -> InrSpec:
         raise ValueError(
             "the StyleGAN2 baseline is no coordinate function: no INR parameters, points or windows"
         )
-    specs = {"paper": _paper_spec, "cips_skip": _cips_spec, "cips_res": _cips_spec}
-    return specs.get(config.family, _released_spec)(config)
+    return SPECS.get(config.family, _released_spec)(config)
 
 
 def _size(config: GeneratorConfig, resolution: int) -> tuple[int, int]:
@@ -322,3 +321,7 @@ def _cips_spec(config: GeneratorConfig) -> InrSpec:
         blocks.append(Block(f"block{nominal}", size, 1, sees, layers, rgb, residual))
         nominal *= 2
     return InrSpec(tuple(blocks), frame="corners")
+
+
+# The coordinate networks that are not the released code's.
+SPECS = {"paper": _paper_spec, "cips_skip": _cips_spec, "cips_res": _cips_spec}

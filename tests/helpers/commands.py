@@ -71,18 +71,20 @@ _known: dict[str, dict[str, flags.Flag]] = {}  # the flags of modules that were 
 
 @contextlib.contextmanager
 def command(name: str) -> Iterator:
-    """A command's main function; within, its flags are all that this package has.
+    """A command's main function, if it has that name; within, its flags are all of this package.
 
     Commands have flags of the same names, and a process takes each name once.
     """
     package = ROOT / "inr_gan_jax" / name
     module = f"inr_gan_jax.{name}" + (".__main__" if package.is_dir() else "")
     others = _take_ours()
-    main = importlib.import_module(module).main
+    loaded = importlib.import_module(module)
+    if module not in _known and hasattr(loaded, "_define_flags"):  # when it runs: it starts others
+        loaded._define_flags()
     for flag in _known.get(module, {}).values():  # imported before
         flags.FLAGS[flag.name] = flag
     try:
-        yield main
+        yield getattr(loaded, "main", None)
     finally:
         for flag in _take_ours():
             flag.unparse()
@@ -92,9 +94,10 @@ def command(name: str) -> Iterator:
 
 def own_flags(name: str) -> list[str]:
     """The names of all flags that a command's module defines when it is imported."""
-    with command(name) as main:
-        module = main.__module__
-    return sorted(_known[module])
+    with command(name):
+        pass
+    module = f"inr_gan_jax.{name}"
+    return sorted(_known.get(module) or _known[f"{module}.__main__"])
 
 
 def _take_ours() -> list[flags.Flag]:
