@@ -60,7 +60,9 @@ function off() {
   for (const space of ["style", "latent"]) {
     if (about.off[space]) byId("space").querySelector(`[value=${space}]`).disabled = true;
   }
-  if (about.off.inr) byId("kind").querySelector('[value=".inr"]').disabled = true;
+  if (about.off.inr) { // there are only pixels to write
+    for (const kind of [".jpg", ".webp", ".tif", ".inr"]) byId("kind").querySelector(`[value="${kind}"]`).disabled = true;
+  }
   if (about.off.blend) for (const one of byId("kind").querySelectorAll('[value^="morph"]')) one.disabled = true;
 }
 
