@@ -72,12 +72,11 @@ class Studio:
         source = self.artist.source
         world, top = source.world, source.world.levels - 1
         width, height = world.size(top)
-        level, _ = world.thumbnail()
         return {
             "title": self.title, "told": self.told, "version": self.version,
             "family": source.name, "size": [world.width, world.height],
             "width": width, "height": height, "levels": world.levels, "tile": TILE,
-            "reach": REACH, "native": -level_of(world.least), "thumbnail": level,
+            "reach": REACH, "native": -world.lowest,
             "count": source.count, "layers": source.layers, "classes": source.class_names,
             "cells": source.cells, "off": source.off, "run": self.watch is not None,
         }  # fmt: skip
@@ -88,11 +87,6 @@ class Studio:
         self.saves.end()
         if self.watch:
             self.watch.end()
-
-
-def level_of(scale) -> int:
-    """log2 of a power of two, also below 1."""
-    return scale.numerator.bit_length() - scale.denominator.bit_length()
 
 
 def application(studio: Studio, may: Callable[[str], bool]) -> Starlette:
