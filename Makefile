@@ -59,7 +59,7 @@ test-extras: $(STAMP)  ## the tests that need a hub's, W&B's or MLflow's own lib
 
 test-notebooks: $(STAMP)  ## run the notebooks (installs a Jupyter kernel)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[notebooks]
-	$(VENV)/bin/python -m pytest -m notebooks -n 0 $(ARGS)
+	$(VENV)/bin/python -m pytest -m notebooks -n 0 tests/test_notebooks.py $(ARGS)
 
 notebooks: $(STAMP)  ## make notebooks/*.ipynb anew of their scripts
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[notebooks]

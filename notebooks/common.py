@@ -12,7 +12,7 @@ import inr_gan_jax
 from inr_gan_jax.pictures.pixels import to_uint8
 
 RUN = Path(__file__).resolve().parents[1] / "runs" / "digits"
-KIMG = 24  # of the quickstart's 140
+KIMG = 20  # of the quickstart's 140
 
 
 def quickstart() -> inr_gan_jax.Model:

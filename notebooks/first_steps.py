@@ -63,7 +63,7 @@ row([image.render(size, size) for size in sizes], titles=[f"{size} x {size}" for
 # and costs no more because it is small: no large picture is made first.
 
 # %%
-windows = [(-1, -1, 1, 1), (-0.6, -0.6, 0.4, 0.4), (-0.5, -0.5, -0.25, -0.25), (-2, -2, 2, 2)]
+windows = [(-1, -1, 1, 1), (-0.6, -0.6, 0.4, 0.4), (-0.2, -0.2, 0.2, 0.2), (-2, -2, 2, 2)]
 row([image.render(200, 200, window=window) for window in windows], titles=list(map(str, windows)))
 
 # %% [markdown]
