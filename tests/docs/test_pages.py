@@ -331,7 +331,7 @@ SHORT = {
 }  # fmt: skip
 NOT_HERE = re.compile(
     r"launch/|sbatch|ffhq|small_data|topology|=any_scale |any_scale\w*\.py|hf:|wandb|gs:"
-    r"|benchmarks|shapes|network-snapshot|tasks/|inr_gan_jax\.view --checkpoint=\S+$|--decode"
+    r"|benchmarks|shapes|network-snapshot|inr_gan_jax\.view --checkpoint=\S+$|--decode"
 )
 
 
