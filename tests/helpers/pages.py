@@ -71,3 +71,23 @@ def named(path: Path) -> str | None:
     """The page of a file, through links of the file system."""
     found = str(path.resolve().relative_to(ROOT))
     return found if found in PAGES else None
+
+
+def code_of(page: str) -> str:
+    """All Python of a page."""
+    return "\n".join(f.text for f in fences(page) if f.language == "python")
+
+
+def shapes(code: str) -> dict[str, list[str]]:
+    """What comments tell: `name = ...  # float32 [16, 16, 1]`."""
+    found = re.findall(r"^(\w+) = .*#[ \w]*\[([\dL, ]+)\]", code, re.MULTILINE)
+    return {name: shape.replace(" ", "").split(",") for name, shape in found}
+
+
+def does_what_it_says(page: str) -> None:
+    """Runs a page's code; the arrays that it makes have the shapes that its comments tell."""
+    names = {}
+    exec(compile(code_of(page), page, "exec"), names)
+    for name, shape in shapes(code_of(page)).items():
+        made = [str(n) if s != "L" else s for n, s in zip(names[name].shape, shape, strict=True)]
+        assert made == shape, f"{page}: {name}"
