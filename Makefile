@@ -6,7 +6,8 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 new_enough = $(shell $1 -c 'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser test-extras docs dist clean
+.PHONY: help quickstart test test-slow test-reference test-tpu test-gpu-compile test-slurm test-cloud test-browser \
+        test-extras test-notebooks notebooks lint docs dist clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,20 @@ test-browser: $(STAMP)  ## all tests that need Chromium, which is installed (Deb
 test-extras: $(STAMP)  ## the tests that need a hub's, W&B's or MLflow's own library (installs these)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[hf,wandb,mlflow]
 	$(VENV)/bin/python -m pytest -n 0 tests/convert/test_sharing.py tests/train/test_mirrors.py $(ARGS)
+
+test-notebooks: $(STAMP)  ## run the notebooks (installs a Jupyter kernel)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[notebooks]
+	$(VENV)/bin/python -m pytest -m notebooks -n 0 tests/test_notebooks.py $(ARGS)
+
+notebooks: $(STAMP)  ## make notebooks/*.ipynb anew of their scripts
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[notebooks]
+	$(VENV)/bin/jupytext --quiet --update --to ipynb --set-kernel python3 \
+	    notebooks/first_steps.py notebooks/geometry.py notebooks/any_scale.py
+
+lint: $(STAMP)  ## check style and form of all Python (installs ruff)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 
 docs: $(STAMP)  ## build the documentation into build/docs (ARGS=serve shows it; installs mkdocs)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .[docs]

@@ -110,12 +110,14 @@ def _source(from_file: bool):
 
 def _draw(from_file: bool) -> None:
     """One picture into a file."""
-    from inr_gan_jax.render.files import writable
+    from inr_gan_jax.render.files import FUNCTION, writable
     from inr_gan_jax.view.picture import parse
     from inr_gan_jax.view.save import Order
 
     picture, options = parse(PICTURE.value), VIEW.options()
     with writable(DEST.value, overwrite=False) as path:
+        if path.suffix.lower() == FUNCTION and options:
+            raise UserError(f"{path} would hold the function itself: it has no size or window")
         source, _ = _source(from_file)
         size = {"width": source.world.width, "height": source.world.height} | options
         order = Order(picture, path.suffix.lower(), **size)
@@ -123,7 +125,8 @@ def _draw(from_file: bool) -> None:
             order.write(source, path, lambda: None)
         except ValueError as error:
             raise UserError(str(error)) from None
-    print(f"{path}: {order.width}x{order.height}")
+    size = "" if order.suffix == FUNCTION else f": {order.width}x{order.height}"
+    print(f"{path}{size}")
 
 
 def _serve(from_file: bool) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.pictures.encode import encode_png
 from inr_gan_jax.pictures.pixels import to_uint8
+from inr_gan_jax.render.view import FRAME
 from inr_gan_jax.view.picture import Picture
 from inr_gan_jax.view.shown import Kept
 
@@ -44,8 +45,8 @@ class Artist:
 
     def replace(self, source) -> None:
         """Shows a newer checkpoint of the same model from now on."""
-        self.source, self.version = source, self.version + 1
         with self._more:
+            self.source, self.version = source, self.version + 1
             self._next.clear()
 
     def wish(self, make: Callable[[], object], *, last: bool = False) -> Future:
@@ -72,8 +73,8 @@ class Artist:
 
     def thumbnail(self, picture: Picture) -> bytes:
         """PNG of the whole frame. To be called through `wish`."""
-        level, area = self.source.world.thumbnail()
-        return self._area(picture, level, area)
+        width, height = self.source.world.thumbnail()
+        return self._png(picture, width, height)
 
     def end(self) -> None:
         """Ends the thread."""
@@ -82,13 +83,17 @@ class Artist:
             self._more.notify()
 
     def _area(self, picture: Picture, level: int, area: tuple[int, int, int, int]) -> bytes:
-        source, key = self.source, (self.version, picture, level, area)
+        return self._png(picture, *area[2:], self.source.world.window(level, area))
+
+    def _png(self, picture: Picture, width: int, height: int, window=FRAME) -> bytes:
+        with self._more:  # both of one checkpoint, or its tile is kept as another's
+            source, version = self.source, self.version
+        key = version, picture, width, height, window
         png = self._tiles.get(key)
         if png is None:
-            image = source.image(picture)
-            window = source.world.window(level, area)
             try:
-                pixels = image.render(*area[2:], window=window, **picture.seen)
+                image = source.image(picture)
+                pixels = image.render(width, height, window=window, **picture.seen)
             except ValueError as error:
                 raise UserError(str(error)) from None
             png = encode_png(to_uint8(pixels))
@@ -113,5 +118,5 @@ class Artist:
                     future.set_exception(error)
 
     def _prepare(self, picture: Picture, level: int, column: int, row: int) -> None:
-        with contextlib.suppress(UserError):  # there may be no such neighbour
+        with contextlib.suppress(Exception):  # there may be no such neighbour, or no memory for it
             self._area(picture, level, self.source.world.tile(level, column, row))

@@ -213,7 +213,7 @@ class Saves:
         except Cancelled:
             state = "cancelled"
         except (UserError, ValueError) as error:
-            job.error = str(error)
+            job.error = str(error).replace(str(job.path), job.name)
         except Exception as error:  # the page must hear of whatever it was
             job.error = f"{type(error).__name__}: {error}"
         if state != "done":

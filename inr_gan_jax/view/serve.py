@@ -40,8 +40,9 @@ def watched(studio: Studio, checkpoint: str, reload, seconds: float = 5) -> None
 
     def newer():
         model = reload()
-        studio.artist.replace(Generated(model))
-        studio.told = told(model)
+        source = Generated(model)
+        studio.told = told(model)  # first: a page asks for it as soon as the version is another
+        studio.artist.replace(source)
 
     studio.watch = Watch(checkpoint, shown, newer, seconds)
 

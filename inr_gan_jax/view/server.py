@@ -25,6 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.render.files import FUNCTION
 from inr_gan_jax.view.artist import Artist, Busy
 from inr_gan_jax.view.picture import parse
 from inr_gan_jax.view.save import Order, Saves
@@ -46,6 +47,7 @@ POLICY = (
     "form-action 'none'"
 )
 LONGEST = 10_000  # bytes of what a page may say at once
+ADDRESS = 4_000  # and of an address
 
 
 class Studio:
@@ -70,12 +72,11 @@ class Studio:
         source = self.artist.source
         world, top = source.world, source.world.levels - 1
         width, height = world.size(top)
-        level, _ = world.thumbnail()
         return {
             "title": self.title, "told": self.told, "version": self.version,
             "family": source.name, "size": [world.width, world.height],
             "width": width, "height": height, "levels": world.levels, "tile": TILE,
-            "reach": REACH, "native": -level_of(world.least), "thumbnail": level,
+            "reach": REACH, "native": -world.lowest,
             "count": source.count, "layers": source.layers, "classes": source.class_names,
             "cells": source.cells, "off": source.off, "run": self.watch is not None,
         }  # fmt: skip
@@ -86,11 +87,6 @@ class Studio:
         self.saves.end()
         if self.watch:
             self.watch.end()
-
-
-def level_of(scale) -> int:
-    """log2 of a power of two, also below 1."""
-    return scale.numerator.bit_length() - scale.denominator.bit_length()
 
 
 def application(studio: Studio, may: Callable[[str], bool]) -> Starlette:
@@ -133,7 +129,7 @@ def own_hosts(host: str, port: int) -> Callable[[str], bool]:
     A server that listens beyond the loopback takes any numeric address too, which no foreign name
     can be made to resolve to.
     """
-    local = {"localhost", "127.0.0.1", "::1"}
+    local, host = {"localhost", "127.0.0.1", "::1"}, host.lower()  # as browsers send it
     wide = not (host in local or _is_loopback(host))
 
     def may(header: str) -> bool:
@@ -180,6 +176,8 @@ class _Guard:
             site not in ("none", "same-origin") and scope["path"] != "/"
         ):
             answer = _wrong(403, "another page may not use this viewer")
+        elif len(scope["path"]) + len(scope["query_string"]) > ADDRESS:
+            answer = _wrong(414, f"an address has at most {ADDRESS} bytes")
         else:
             return await self._app(scope, receive, _with_headers(send))
         return await answer(scope, receive, send)
@@ -253,8 +251,11 @@ async def _curves(studio: Studio, request: Request) -> Response:
 async def _command(studio: Studio, request: Request) -> Response:
     order = _order(dict(request.query_params))
     words = ["python", "-m", "inr_gan_jax.view", *studio.command]
-    words += [f"--picture={order.picture.text()}", f"--size={order.width}x{order.height}"]
-    words += [f"--window={','.join(map(repr, order.window))}", f"--dest=picture{order.suffix}"]
+    words += [f"--picture={order.picture.text()}"]
+    if order.suffix != FUNCTION:  # which has no size or window
+        words += [f"--size={order.width}x{order.height}"]
+        words += [f"--window={','.join(map(repr, order.window))}"]
+    words += [f"--dest=picture{order.suffix}"]
     return JSONResponse({"command": shlex.join(words)})
 
 
@@ -266,14 +267,14 @@ async def _save(studio: Studio, request: Request) -> Response:
         raise UserError(f"what is to be saved must be said in at most {LONGEST} bytes")
     try:
         given = json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError("what is to be saved must be JSON") from None
     if not isinstance(given, dict):
         raise UserError("what is to be saved must be an object")
     order = _order(given)
     name = "seeds_" + "_".join(map(str, order.picture.seeds)) + ("_film" if order.film else "")
     source = studio.artist.source
-    if order.suffix == ".inr" and "inr" in source.off:
+    if order.suffix == FUNCTION and "inr" in source.off:
         raise UserError(f".inr: {source.off['inr']}")
     return JSONResponse({"key": studio.saves.start(source, order, name)})
 
@@ -293,7 +294,7 @@ def _order(given: dict) -> Order:
         try:
             window = window.split(",") if isinstance(window, str) else list(window)
             values["window"] = tuple(map(float, window))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError("window must be four numbers: left, bottom, right, top") from None
     if missing := {"suffix", "width", "height"} - set(values):
         raise UserError(f"{missing.pop()} is missing")
@@ -301,9 +302,10 @@ def _order(given: dict) -> Order:
 
 
 def _whole(name: str, value, high: int) -> int:
-    if not str(value).isascii() or not str(value).isdecimal() or not 1 <= int(value) < high:
+    text = str(value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and 1 <= int(text) < high):
         raise UserError(f"{name} must be a whole number from 1 to {high - 1}")
-    return int(value)
+    return int(text)
 
 
 async def _saved(studio: Studio, request: Request) -> Response:

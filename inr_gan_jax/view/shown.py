@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import threading
 from collections.abc import Iterator
 
 import jax
@@ -22,23 +23,26 @@ MEMORY = 2**28  # bytes of functions that are kept
 
 
 class Kept:
-    """The last values that were asked for, by key, up to so many bytes."""
+    """The last values that were asked for, by key, up to so many bytes; for several threads."""
 
     def __init__(self, most: int):
         self._most, self._values, self._size = most, collections.OrderedDict(), 0
+        self._lock = threading.Lock()
 
     def get(self, key):
         """The value, or None."""
-        if key in self._values:
-            self._values.move_to_end(key)
-        return self._values.get(key, (None, 0))[0]
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key, (None, 0))[0]
 
     def put(self, key, value, size: int) -> None:
         """Keeps it, and forgets those that were not asked for the longest."""
-        self._size += size - self._values.get(key, (None, 0))[1]
-        self._values[key] = value, size
-        while len(self._values) > 1 and self._size > self._most:
-            self._size -= self._values.popitem(last=False)[1][1]
+        with self._lock:
+            self._size += size - self._values.get(key, (None, 0))[1]
+            self._values[key] = value, size
+            while len(self._values) > 1 and self._size > self._most:
+                self._size -= self._values.popitem(last=False)[1][1]
 
 
 class _Source:

@@ -1,12 +1,12 @@
 """A run that may still be training: its newest checkpoint, and its curves."""
 
+import math
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from absl import logging
+from etils import epath
 
-from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage.checkpoint import Checkpoints, locate
 
 POINTS = 300  # of a curve
@@ -17,14 +17,18 @@ class Watch:
 
     def __init__(self, workdir: str, shown: str, newer: Callable[[], None], seconds: float = 5):
         """`shown`: the step that is shown now; `newer` is called where there is a later one."""
-        self._workdir, self._shown, self._newer = Path(workdir), shown, newer
+        self._workdir = epath.Path(workdir).expanduser()
+        self._shown, self._newer = shown, newer
         self._ended, self._curves = threading.Event(), None
         self._seconds = seconds
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def curves(self) -> dict[str, list[tuple[int, float]]]:
-        """(images, value) of every scalar that the run has written down, some 300 of each."""
+    def curves(self) -> dict[str, list[tuple[int, float | None]]]:
+        """(images, value) of every scalar that the run has written down, some 300 of each.
+
+        None stands for a value that is not finite.
+        """
         from tensorboard.backend.event_processing.event_accumulator import (
             SCALARS,
             EventAccumulator,
@@ -35,13 +39,15 @@ class Watch:
                 self._curves = EventAccumulator(str(self._workdir), {SCALARS: POINTS})
             self._curves.Reload()
             names = self._curves.Tags()["scalars"]
-            return {n: [(e.step, e.value) for e in self._curves.Scalars(n)] for n in names}
+            return {n: [(e.step, e.value if math.isfinite(e.value) else None)
+                        for e in self._curves.Scalars(n)] for n in names}  # fmt: skip
 
     def end(self) -> None:
         """Ends the thread."""
         self._ended.set()
 
     def _watch(self) -> None:
+        said = ""
         while not self._ended.wait(self._seconds):
             try:
                 folder, _ = locate(self._workdir)
@@ -50,5 +56,7 @@ class Watch:
                 if newest != self._shown:
                     self._newer()
                     self._shown = newest
-            except (UserError, OSError, ValueError) as error:  # it may be moving: look again
-                logging.warning("%s: %s", self._workdir, error)
+                said = ""
+            except Exception as error:  # it may be moving: look again, but say it once
+                if said != (said := f"{self._workdir}: {error}"):
+                    logging.warning("%s", said)

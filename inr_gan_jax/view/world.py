@@ -35,8 +35,9 @@ class World:
 
     @property
     def least(self) -> Fraction:
-        """Pixels per native pixel on the coarsest level."""
-        return self._scale(0)
+        """The fewest pixels per native pixel that are ever looked at."""
+        longest = max(self.width, self.height)
+        return min(self._scale(0), Fraction(TILE, longest))
 
     @property
     def levels(self) -> int:
@@ -59,15 +60,12 @@ class World:
             raise UserError(f"level {level} of {width}x{height} pixels has no tile {column}, {row}")
         return left, top, min(TILE, width - left), min(TILE, height - top)
 
-    def thumbnail(self) -> tuple[int, tuple[int, int, int, int]]:
-        """The level, and its pixels (left, top, width, height), that show the frame in a tile."""
-        scales = range(self.lowest, self.lowest + self.levels)
-        longest = max(self.width, self.height)
-        level = max((s for s in scales if longest * Fraction(2) ** s <= TILE), default=self.lowest)
-        level -= self.lowest
-        scale = self._scale(level)
-        width, height = int(self.width * scale), int(self.height * scale)
-        return level, (width, height, min(width, TILE), min(height, TILE))
+    def thumbnail(self) -> tuple[int, int]:
+        """(width, height) of the frame as a small picture: whole multiples where it is small."""
+        part = Fraction(TILE, max(self.width, self.height))
+        if part >= 1:
+            return self.width * int(part), self.height * int(part)
+        return math.ceil(self.width * part), math.ceil(self.height * part)
 
     def window(self, level: int, area: tuple[int, int, int, int]) -> tuple[Fraction, ...]:
         """(left, bottom, right, top) in the frame of (left, top, width, height) in pixels."""

@@ -119,6 +119,7 @@ def test_no_control_compiles(asked):
         ("api/saves/abc/file", "save it again", 400),
         ("api/command?suffix=.png&width=5", "height is missing", 400),
         ("api/command?picture=&suffix=.png&width=0&height=3", "width must be a whole number", 400),
+        (f"tiles/x/{'1' * 5000}/0_0.png", "an address has at most 4000", 414),
     ],
 )
 def test_bad_questions_get_a_reason(asked, path, said, status):
@@ -132,6 +133,8 @@ def test_bad_questions_get_a_reason(asked, path, said, status):
         ([], "must be an object"),
         ({"suffix": ".exe", "width": 9, "height": 9}, "must be one of .png"),
         ({"suffix": ".png", "width": "a", "height": 9}, "width must be a whole number"),
+        ({"suffix": ".png", "width": "1" * 5000, "height": 9}, "width must be a whole number"),
+        ({"suffix": ".png", "width": 9, "height": 9, "window": [0, 0, 1, 10**400]}, "four numbers"),
         ({"suffix": ".png", "width": 9, "height": 9, "window": "1,2"}, "four numbers|window"),
         ({"suffix": ".png", "width": 9, "height": 9, "path": "/etc"}, "'path' is not one of"),
         ({"suffix": ".mp4", "width": 8, "height": 8, "film": "morph"}, "pick two or four"),
@@ -161,6 +164,7 @@ def test_only_its_own_page_may_ask(asked):
     assert status == 200 and "frame-ancestors 'none'" in headers["content-security-policy"]
     form = asked("api/saves", {}, Content_Type="text/plain")
     assert form[0] == 400
+    assert server.own_hosts("My-Machine", 80)("my-machine")  # browsers write it so
     everywhere = server.own_hosts("0.0.0.0", 8000)
     assert everywhere("192.168.0.7:8000") and not everywhere("evil.example:8000")
 
@@ -223,7 +227,8 @@ def test_saves_are_the_image(asked, model, tmp_path):
             assert sum(1 for _ in opened_film.decode(video=0)) == 6
     assert "zoom in first" in _failed(asked, picture="seeds=4", suffix=".mp4", width=32, height=32,
                                       film="zoom", window=[-1, -1, 1, 1])  # fmt: skip
-    assert ".tif" in _failed(asked, picture="seeds=4", suffix=".png", width=60_000, height=60_000)
+    large = _failed(asked, picture="seeds=4", suffix=".png", width=60_000, height=60_000)
+    assert ".tif" in large and large.startswith("seeds_4.png:")
 
 
 def _failed(asked, **order) -> str:
@@ -298,12 +303,13 @@ def test_a_run_is_watched(tmp_path):
     events = SummaryWriter(tmp_path)
     for images in (1000, 2000):
         events.write_scalars(images, {"loss/g": images / 1000})
+    events.write_scalars(3000, {"loss/g": float("nan")})
     events.flush()
     with running(Generated(load(str(tmp_path)))) as viewer:
         before = viewer.json("api/model")
         png = viewer("tiles/x/whole.png?seeds=1")[1]
         serve.watched(viewer.studio, str(tmp_path), lambda: load(str(tmp_path)), seconds=0.1)
-        assert viewer.json("api/curves") == {"loss/g": [[1000, 1.0], [2000, 2.0]]}
+        assert viewer.json("api/curves") == {"loss/g": [[1000, 1.0], [2000, 2.0], [3000, None]]}
         params, buffers = first.arrays
         louder = jax.tree.map(lambda a: a * 1.5, params)
         write_checkpoint(tmp_path, first.with_arrays(louder, buffers, first.w_avg), step=2)

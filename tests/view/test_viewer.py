@@ -155,6 +155,36 @@ def test_every_control_changes_the_address_and_the_picture(asked, browser):
 
 
 @pytest.mark.whole
+def test_a_slider_that_rests_before_it_is_let_go(asked, browser):
+    """What it was let go at is seen, in one step, which can be undone."""
+    opened(browser, asked, "#seeds=2")
+    event = "const c = document.getElementById('psi'); c.value = 0.3;"
+    event += "c.dispatchEvent(new Event(arguments[0]))"
+    browser.execute_script(event, "input")
+    until(browser, lambda b: picture(b).get("psi") == "0.3", "the slider's value")
+    until(browser, loaded, "the picture while it rests")
+    before = shot(browser)
+    browser.execute_script(event, "change")
+    time.sleep(0.5)
+    until(browser, loaded, "the picture when it is let go")
+    np.testing.assert_array_equal(shot(browser)[100:700, :700], before[100:700, :700])
+    click(browser, "undo")
+    until(browser, lambda b: "psi" not in picture(b), "the step back")
+    until(browser, loaded, "the picture before")
+    assert (shot(browser)[100:700, :700] != before[100:700, :700]).any()
+
+
+@pytest.mark.whole
+def test_a_link_in_the_same_page_goes_to_its_place(asked, browser):
+    opened(browser, asked, "#seeds=2&at=0.1,0.1,4")
+    browser.execute_script("location.hash = '#seeds=3&at=-0.4,0.2,9'")
+    zoom = "return inrViewer.picture.seen().window"
+    want = 2 / 9
+    until(browser, lambda b: np.isclose(np.ptp(b.execute_script(zoom)[::2]), want), "its place")
+    assert not errors(browser)
+
+
+@pytest.mark.whole
 def test_between_picked_images(asked, browser):
     opened(browser, asked)
     for count, box in enumerate(browser.find_elements(By.CSS_SELECTOR, "#images input")[:4], 1):

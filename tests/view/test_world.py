@@ -37,18 +37,23 @@ def test_tiles_lie_side_by_side(data, align):
     areas = [world.tile(level, column, 0) for column in range(-(-width // TILE))]
     assert sum(area[2] for area in areas) == width
     windows = [world.window(level, area) for area in areas]
-    pixel = Fraction(2, 1) / (world.width * world.least * 2**level - (align == "corners"))
+    pixel = Fraction(2, 1) / (
+        world.width * Fraction(2) ** (world.lowest + level) - (align == "corners")
+    )
     for a, b in zip(windows[:-1], windows[1:], strict=True):
         assert b[0] - a[2] == (pixel if align == "corners" else 0)
     if align != "corners":
         assert (windows[0][0], windows[-1][2]) == (-REACH, REACH)
 
 
-def test_the_thumbnail_is_the_frame():
-    for world in (World(16, 16, "edge"), World(256, 128, "edge"), World(60, 90, "edge")):
-        level, area = world.thumbnail()
-        assert world.window(level, area) == (-1, -1, 1, 1)
-        assert TILE / 2 < max(area[2:]) <= TILE
+@given(st.integers(8, 2000), st.integers(8, 2000))
+def test_the_thumbnail_is_the_frame(width, height):
+    """Of its shape, in a tile, and never smaller than what programs are made for."""
+    world = World(width, height, "edge")
+    wide, high = world.thumbnail()
+    assert TILE / 2 < max(wide, high) <= TILE
+    assert abs(wide / width - high / height) <= 1 / min(width, height)
+    assert min(Fraction(wide, width), Fraction(high, height)) >= world.least
 
 
 @pytest.mark.parametrize(

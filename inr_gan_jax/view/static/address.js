@@ -41,11 +41,18 @@ export function set(changes, counts = true) {
   const before = state;
   state = { ...state };
   for (const [name, value] of Object.entries(changes)) state[name] = String(value);
-  const hash = "#" + text(state);
-  if (hash === (location.hash || "#") && counts === false) return;
-  if (counts) history.pushState({ depth: ++depth }, "", hash);
+  const hash = "#" + text(state), same = hash === (location.hash || "#");
+  if (same && !counts) return;
+  if (counts && !same) history.pushState({ depth: ++depth }, "", hash);
   else history.replaceState({ depth }, "", hash);
   for (const listener of listeners) listener(state, before);
+}
+
+// A step from `before` to `changes`: what was seen on the way is forgotten.
+export function step(before, changes) {
+  state = { ...state, ...before };
+  history.replaceState({ depth }, "", "#" + text(state));
+  set(changes);
 }
 
 export function onChange(listener) {

@@ -20,6 +20,11 @@ export function fine() {
   gone = false;
 }
 
+// What was wrong with what is no longer asked for; that nobody answers stays.
+export function forget() {
+  if (!gone) complain("");
+}
+
 export function isGone() {
   gone = true;
   complain(GONE);

@@ -60,7 +60,9 @@ function off() {
   for (const space of ["style", "latent"]) {
     if (about.off[space]) byId("space").querySelector(`[value=${space}]`).disabled = true;
   }
-  if (about.off.inr) byId("kind").querySelector('[value=".inr"]').disabled = true;
+  if (about.off.inr) { // there are only pixels to write
+    for (const kind of [".jpg", ".webp", ".tif", ".inr"]) byId("kind").querySelector(`[value="${kind}"]`).disabled = true;
+  }
   if (about.off.blend) for (const one of byId("kind").querySelectorAll('[value^="morph"]')) one.disabled = true;
 }
 
@@ -72,10 +74,8 @@ function slider(id) {
     address.set({ [id]: event.target.value }, false);
   });
   byId(id).addEventListener("change", (event) => {
-    const value = event.target.value;
-    if (before !== null) address.set({ [id]: before }, false);
+    address.step(before === null ? {} : { [id]: before }, { [id]: event.target.value });
     before = null;
-    address.set({ [id]: value });
   });
 }
 
@@ -102,10 +102,8 @@ function pad() {
   box.addEventListener("pointermove", (event) => { if (before) address.set(at(event), false); });
   const end = (event) => {
     if (!before) return;
-    const now = at(event);
-    address.set(before, false);
+    address.step(before, at(event));
     before = null;
-    address.set(now);
   };
   box.addEventListener("pointerup", end);
   box.addEventListener("pointercancel", end);

@@ -30,7 +30,8 @@ function draw(curves) {
   place.replaceChildren(...Object.entries(curves).filter(([, points]) => points.length > 1).map(([name, points]) => {
     const figure = document.createElement("figure"), caption = document.createElement("figcaption");
     const last = points[points.length - 1];
-    caption.textContent = `${name}: ${Number(last[1].toPrecision(4))} at ${(last[0] / 1000).toLocaleString("en")} kimg`;
+    const is = last[1] === null ? "not finite" : Number(last[1].toPrecision(4));
+    caption.textContent = `${name}: ${is} at ${(last[0] / 1000).toLocaleString("en")} kimg`;
     const svg = document.createElementNS(SVG, "svg"), line = document.createElementNS(SVG, "polyline");
     svg.setAttribute("viewBox", "0 0 100 100");
     svg.setAttribute("preserveAspectRatio", "none");

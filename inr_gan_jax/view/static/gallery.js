@@ -2,7 +2,7 @@
 "use strict";
 
 import * as address from "./address.js";
-import { complain, isGone } from "./ask.js";
+import { complain, forget, isGone } from "./ask.js";
 
 const FEW = 24;
 const byId = (id) => document.getElementById(id);
@@ -16,8 +16,7 @@ export function start(model) {
   }).observe(byId("more"));
   byId("from").max = about.count - 1;
   byId("from").addEventListener("change", (event) => {
-    const from = Math.min(Math.max(Math.floor(Number(event.target.value) || 0), 0), about.count - 1);
-    address.set({ from });
+    address.set({ from: first({ from: event.target.value }) });
   });
   const psi = byId("gallery-psi");
   psi.addEventListener("change", () => address.set({ psi: psi.value }));
@@ -30,9 +29,11 @@ export function start(model) {
   if (about.off.blend) byId("how-to-pick").textContent = about.off.blend;
 }
 
+const first = (state) => Math.min(Math.max(Math.floor(Number(state.from)) || 0, 0), about.count - 1);
+
 export function show(state) {
   byId("told").textContent = about.told;
-  byId("from").value = state.from;
+  byId("from").value = first(state);
   byId("gallery-psi").value = state.psi;
   byId("gallery-psi-is").textContent = state.psi;
   byId("gallery-class").value = state.class;
@@ -46,8 +47,14 @@ export function show(state) {
   picks();
 }
 
+// To where the keyboard was before one image was opened.
+export function focus(seed) {
+  const pick = document.querySelector(`#images [data-seed="${CSS.escape(seed)}"]`);
+  if (pick) pick.closest("li").querySelector("button").focus();
+}
+
 function more() {
-  const state = address.get(), from = Number(state.from);
+  const state = address.get(), from = first(state);
   const last = Math.min(from + count + FEW, about.count);
   for (let seed = from + count; seed < last; seed++) byId("images").append(item(seed, state));
   count = Math.max(last - from, 0);
@@ -68,7 +75,7 @@ function item(seed, state) {
   if (state.class) picture.set("class", state.class);
   image.src = `tiles/${about.version}/whole.png?${picture}`;
   image.addEventListener("error", () => fetch(image.src).then(
-    async (answer) => complain((await answer.json()).error), isGone), { once: true });
+    async (answer) => { if (!answer.ok) complain((await answer.json()).error); }, isGone), { once: true });
   open.append(image);
   open.setAttribute("aria-label", `Zoom into ${name}`);
   open.addEventListener("click", () => address.set({ seeds: seed, at: "", u: 0, v: 0 }));
@@ -81,6 +88,8 @@ function item(seed, state) {
   pick.addEventListener("change", () => {
     const picked = address.get().picked.split(",").filter((one) => one && one !== String(seed));
     if (pick.checked) picked.push(seed);
+    if (picked.length > 4) complain(`Four at most: ${picked[0]} is no longer picked.`);
+    else forget();
     address.set({ picked: picked.slice(-4).join(",") }, false);
   });
   label.append(pick, name);

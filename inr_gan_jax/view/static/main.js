@@ -2,7 +2,7 @@
 "use strict";
 
 import * as address from "./address.js";
-import { ask, complain, say } from "./ask.js";
+import { ask, complain, forget, say } from "./ask.js";
 import * as controls from "./controls.js";
 import * as curves from "./curves.js";
 import * as gallery from "./gallery.js";
@@ -11,18 +11,23 @@ import * as save from "./save.js";
 
 const byId = (id) => document.getElementById(id);
 
+let asked = null;
+
 function show(state, before) {
   const one = state.seeds !== "";
+  if (asked !== address.picture()) forget();
+  asked = address.picture();
   byId("gallery").hidden = one;
   byId("viewer").hidden = !one;
   if (one) {
-    picture.show(state);
+    picture.show(state, before);
     controls.show(state);
     save.command();
     if (before && !before.seeds) byId("deep").focus();
   } else {
     picture.hide();
     gallery.show(state);
+    if (before && before.seeds) gallery.focus(before.seeds.split(",")[0]);
   }
 }
 
@@ -38,7 +43,7 @@ async function start() {
   curves.start(about, (newer) => {
     Object.assign(about, newer);
     say(`A newer checkpoint: ${about.told}.`);
-    show(address.get());
+    show(address.get(), address.get());
   });
 }
 

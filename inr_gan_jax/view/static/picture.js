@@ -2,20 +2,21 @@
 "use strict";
 
 import * as address from "./address.js";
-import { complain, isGone, say } from "./ask.js";
+import { complain, forget, isGone } from "./ask.js";
 
 const byId = (id) => document.getElementById(id);
-let viewer, about, shown = "", moving = false, outline;
+let viewer, about, shown = "", moving = false, ended = false, outline;
 
 export function start(model) {
   about = model;
   viewer = OpenSeadragon({
     element: byId("deep"), drawer: "canvas", showNavigationControl: false,
     loadTilesWithAjax: true, imageLoaderLimit: 4, maxTilesPerFrame: 4, crossOriginPolicy: false,
-    maxZoomPixelRatio: 1, minPixelRatio: 0.51, minZoomImageRatio: 0.5, visibilityRatio: 0.3, animationTime: 0.35,
+    maxZoomPixelRatio: 1, minPixelRatio: 0.51, minZoomImageRatio: 0.5, visibilityRatio: 0.3,
+    animationTime: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 0.35,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     zoomPerScroll: 1.35, immediateRender: false, imageSmoothingEnabled: true,
-    preserveImageSizeOnResize: true, tabIndex: 0,
+    preserveImageSizeOnResize: true, tabIndex: -1, // #deep has the keyboard
     subPixelRoundingForTransparency: OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ALWAYS,
   });
   viewer.addHandler("tile-load-failed", (event) => failed(event));
@@ -42,22 +43,27 @@ function frame() {
   return new OpenSeadragon.Rect(first * side, first * side * high, side, side * high);
 }
 
-export function show(state) {
+// `before`: the state before this one, if there was one.
+export function show(state, before) {
   const picture = address.picture(), key = about.version + picture;
   if (key !== shown) {
-    const opened = shown !== "";
+    const stay = shown !== "" && before && before.at === state.at, { world } = viewer;
     shown = key;
-    const bounds = opened && state.at !== "" ? viewer.viewport.getBounds(true) : null;
-    const old = viewer.world.getItemAt(0);
     viewer.addTiledImage({
-      tileSource: source(picture), index: viewer.world.getItemCount(),
+      tileSource: source(picture),
       success: ({ item }) => {
-        const gone = () => { if (old && viewer.world.getIndexOfItem(old) >= 0) viewer.world.removeItem(old); };
+        if (key !== shown) { // another one is on its way already
+          world.removeItem(item);
+          return;
+        }
+        // An older one must not stay under a newer one that is transparent, nor load any more;
+        // only what is seen, the first one, does until the new one is there.
+        while (world.getItemCount() > 2) world.removeItem(world.getItemAt(1));
+        const old = world.getItemAt(0);
+        const gone = () => { if (old !== item && world.getIndexOfItem(old) >= 0) world.removeItem(old); };
         if (item.getFullyLoaded()) gone();
         else item.addOnceHandler("fully-loaded-change", gone);
-        // An older one must not stay under a newer one that is transparent, nor load any more.
-        for (let i = viewer.world.getItemCount() - 2; i > 0; i--) viewer.world.removeItem(viewer.world.getItemAt(i));
-        if (!bounds) place(address.get(), true);
+        if (!stay) place(address.get(), true);
       },
     });
   } else place(state, false);
@@ -146,16 +152,23 @@ function atTheEnd(event) {
   if (moving || !viewer.world.getItemCount()) return;
   if (event.zoom >= viewer.viewport.getMaxZoom() * 0.999) {
     complain("Closer, float32 could not tell neighbouring pixels apart: the zoom ends here.");
-    say("The zoom ends here.");
-  } else complain("");
+    ended = true;
+  } else if (ended) {
+    ended = false;
+    forget();
+  }
 }
 
 function failed(event) {
   if (!event.tileRequest && /abort/i.test(event.message || "")) return;
   const url = event.tile && (typeof event.tile.getUrl === "function" ? event.tile.getUrl() : event.tile.url);
-  if (!url) return;
+  const key = shown, item = event.tiledImage, { world } = viewer;
+  const seen = () => key === shown && world.getIndexOfItem(item) >= 0;
+  if (!url || !seen()) return;
   fetch(url).then(async (answer) => {
-    if (!answer.ok) complain((await answer.json()).error);
+    if (answer.ok || !seen()) return;
+    if (answer.status === 400) world.removeItem(item); // no tile of it can be
+    complain((await answer.json()).error);
   }, isGone);
 }
 
