@@ -361,6 +361,7 @@ def test_typed_by_a_newcomer(tmp_path):
         done.append(words)
         report = "--mode=report" in words
         short = ["--images=20"] if report else SHORT.get(words[2], [])
+        short = short[:1] if "keep_best" in " ".join(words) else short  # it names its metric
         ran = run_python(*words[1:], *short, folder=tmp_path)
         failed += [(words, ran.stderr)] if ran.returncode else []
     assert not failed
