@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.environment import ROOT
 
+SCREENS = ROOT / ".pytest_cache" / "screens"
 SWITCHES = (
     "--headless=new",
     "--no-sandbox",  # tests may run as root
@@ -68,7 +70,7 @@ def served(folder: Path) -> Iterator[str]:
             server.shutdown()
 
 
-def until(browser, condition: Callable, what: str, seconds: float = 30):
+def until(browser, condition: Callable, what: str, seconds: float = 60):
     """Waits until `condition(browser)` is true, and gives it; else fails, and names `what`."""
     from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.support.wait import WebDriverWait
@@ -77,6 +79,12 @@ def until(browser, condition: Callable, what: str, seconds: float = 30):
         return WebDriverWait(browser, seconds, 0.05).until(condition)
     except TimeoutException:
         pytest.fail(f"{what} did not come within {seconds} s: {errors(browser)}")
+
+
+def kept(browser, name: str) -> None:
+    """A screenshot as .pytest_cache/screens/NAME.png, for people to look at."""
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    (SCREENS / f"{name}.png").write_bytes(browser.get_screenshot_as_png())
 
 
 def errors(browser) -> list[str]:

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.browser import errors, until
+from helpers.browser import errors, kept, until
 from helpers.browser import opened as window
 from helpers.environment import ROOT, environment
 from helpers.models import mild_model, write_checkpoint
@@ -80,6 +80,7 @@ def click(browser, control: str) -> None:
 def test_from_the_gallery_a_thousand_times_into_an_image(asked, browser):
     """Click, zoom by the wheel and by keys, drag, undo, back; a link shows the same."""
     opened(browser, asked)
+    kept(browser, "gallery")
     browser.find_element(By.CSS_SELECTOR, "#images button").click()
     until(browser, loaded, "the image")
     assert picture(browser)["seeds"] == "0"
@@ -87,6 +88,7 @@ def test_from_the_gallery_a_thousand_times_into_an_image(asked, browser):
         browser.find_element(By.ID, "deep").send_keys("+")
     until(browser, lambda b: float(picture(b)["at"].split(",")[2]) > 700, "the zoom")
     until(browser, loaded, "the zoomed image")
+    kept(browser, "zoomed")
     before = picture(browser)["at"]
     middle = browser.find_element(By.ID, "deep")
     ActionChains(browser).drag_and_drop_by_offset(middle, 40, 30).perform()
@@ -202,6 +204,7 @@ def test_between_picked_images(asked, browser):
     change(browser, "space", "style")
     until(browser, lambda b: picture(b).get("space") == "style", "the space")
     until(browser, loaded, "the image between styles")
+    kept(browser, "between")
     assert not errors(browser)
 
 
@@ -250,6 +253,7 @@ def test_narrow_dark_and_by_keyboard(asked, browser):
         assert browser.execute_script(wide)
         back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert back == "rgb(20, 20, 20)"
+        kept(browser, "narrow_dark")
         nameless = browser.execute_script(
             "return [...document.querySelectorAll('button, input, select, textarea, a')].filter((e)"
             " => !(e.ariaLabel || e.textContent.trim() || e.closest('label'))).map((e) => e.id)"
