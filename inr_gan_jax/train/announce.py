@@ -66,7 +66,7 @@ def say_what_next(monitor: Monitor, config: Config, workdir: epath.Path) -> None
         f"  images while it learned:  {workdir / Watch.FOLDER}\n"
         f"  checkpoints:              {workdir / FOLDER}\n"
         f"  curves:                   {python} -m tensorboard.main --logdir={here}\n"
-        f"  look, as close as you like: {python} -m inr_gan_jax.view --checkpoint={here}\n"
+        f"  look into them:           {python} -m inr_gan_jax.view --checkpoint={here}\n"
         f"  more images:              {python} -m inr_gan_jax.generate --checkpoint={here} "
         f"--seeds=0-15 --outdir=out{condition}"
     )
