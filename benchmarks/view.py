@@ -6,20 +6,18 @@ machine; everything was compiled when the viewer started.
 
 import json
 import statistics
-import threading
 import time
 import urllib.request
 
 import jax.numpy as jnp
-import uvicorn
 
 from benchmarks.networks import random_networks
 from configs import digits
 from inr_gan_jax.config import base, parse
 from inr_gan_jax.model import Model
 from inr_gan_jax.models.networks import networks_of
-from inr_gan_jax.view.serve import listening
-from inr_gan_jax.view.server import Studio, application, own_hosts
+from inr_gan_jax.view.serve import in_background
+from inr_gan_jax.view.server import Studio
 from inr_gan_jax.view.shown import Generated
 
 CHANGES = 20
@@ -61,15 +59,7 @@ def _seconds(model: Model) -> list[float]:
     """Of each change, its first tile."""
     studio = Studio(Generated(model), "benchmark", "", [])
     list(studio.artist.warm())
-    with listening("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        app = application(studio, own_hosts("127.0.0.1", port))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        address = f"http://127.0.0.1:{port}/"
+    with in_background(studio) as address:
         about = json.load(urllib.request.urlopen(f"{address}api/model"))
         level = about["native"] + 3  # eight pixels a native pixel
         middle = about["reach"] * about["size"][0] * 8 // about["tile"] // 2
@@ -82,6 +72,4 @@ def _seconds(model: Model) -> list[float]:
             with urllib.request.urlopen(address + path) as answer:
                 answer.read()
             found.append(time.perf_counter() - start)
-        server.should_exit = True
-        thread.join()
     return found

@@ -110,14 +110,16 @@ def _table(name: str, done: list[dict]) -> list[dict]:
 
 
 def _compared(name: str, variant: str, tried: list[dict], runs: list[dict]) -> list[dict]:
-    """Distances of a variant over those of (c), of the seeds that both have."""
+    """Distances of a variant over those of (c) of the same seeds; alone where there are none."""
     base = {run["seed"]: run["c"] for run in runs}
-    tried = [run for run in tried if run["seed"] in base]
+    beside = [run for run in tried if run["seed"] in base]
     rows = []
-    for key in tried[0]["c"] if tried else ():
-        ours = [run["c"][key] for run in tried]
-        theirs = [base[run["seed"]][key] for run in tried]
-        told = " ".join(f"{v:.3g}" for v in ours) + ", (c) " + " ".join(f"{v:.3g}" for v in theirs)
-        rows.append({"what": f"{name}/{variant}, {key}: over (c)",
-                     "ratio": sum(ours) / sum(theirs), "detail": told})  # fmt: skip
+    for key in tried[0]["c"]:
+        ours = [run["c"][key] for run in beside or tried]
+        theirs = [base[run["seed"]][key] for run in beside]
+        told = " ".join(f"{v:.3g}" for v in ours)
+        told += ", (c) " + " ".join(f"{v:.3g}" for v in theirs) if beside else ""
+        rows.append({"what": f"{name}/{variant}, {key}" + ": over (c)" * bool(beside),
+                     "ratio": sum(ours) / (sum(theirs) if beside else len(ours)),
+                     "detail": told})  # fmt: skip
     return rows

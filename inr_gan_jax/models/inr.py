@@ -171,11 +171,15 @@ def drawn_one(
             return places.between_corners(block.size)
         return places.on_grid(block.size, 1, spec.frame, spec.upsampling)
 
-    def noise(number: int) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(noise_key, number), (math.prod(spec.size),))
-
-    outputs = evaluate(params, place_of, dtype, noise=None if noise_key is None else noise)
+    outputs = evaluate(params, place_of, dtype, noise=noise_of(noise_key, math.prod(spec.size)))
     return final_rgb(params, outputs).reshape(-1, *spec.size).transpose(1, 2, 0)
+
+
+def noise_of(key: jax.Array | None, count: int) -> Callable[[int], jax.Array] | None:
+    """The normal noise `[count]` of each layer, by its number; None without a key."""
+    if key is None:
+        return None
+    return lambda number: jax.random.normal(jax.random.fold_in(key, number), (count,))
 
 
 def grid_one(params: InrParams, dtype=jnp.float32) -> jax.Array:

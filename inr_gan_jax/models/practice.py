@@ -1,7 +1,5 @@
 """What training evaluates of a coordinate network beside its grid: sums after levels, patches."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -42,19 +40,18 @@ def patch_one(
     coarser: int = 1,
 ) -> jax.Array:
     """A patch of one image of a continuous network: `[H, W, C]` (see nodes.in_window)."""
-    (h, w), spec = params.spec.size, params.spec
+    spec = params.spec
+    h, w = (side // coarser for side in spec.size)
     if spec.has_nodes:
         place_of = nodes.in_window(spec, window, coarser)
     else:
-        place = places.in_window(spec.size, window, coarser)
-        place_of = lambda block: place  # noqa: E731
-    noise = None if noise_key is None else functools.partial(_noise, noise_key, h * w // coarser**2)
-    rgb = inr.final_rgb(params, inr.evaluate(params, place_of, dtype, noise=noise))
-    return rgb.reshape(-1, h // coarser, w // coarser).transpose(1, 2, 0)
+        everywhere = places.in_window(spec.size, window, coarser)
 
+        def place_of(block):
+            return everywhere
 
-def _noise(key: jax.Array, count: int, number: int) -> jax.Array:
-    return jax.random.normal(jax.random.fold_in(key, number), (count,))
+    outputs = inr.evaluate(params, place_of, dtype, noise=inr.noise_of(noise_key, h * w))
+    return inr.final_rgb(params, outputs).reshape(-1, h, w).transpose(1, 2, 0)
 
 
 def levels(params: InrParams, dtype, jitter_keys: jax.Array | None) -> list[jax.Array]:

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
-import numpy as np
-
 from inr_gan_jax.render.plan import Axis
 from inr_gan_jax.render.tiles import Tiled
 from inr_gan_jax.render.view import View
@@ -35,13 +33,8 @@ class Steady(Tiled):
         other._tick = tick
         return other
 
-    def render(self, width: int | None = None, height: int | None = None, **view) -> np.ndarray:
-        """As Tiled.render, of tiles that are already compiled."""
-        view = self.view(width, height, **view)
-        picture = np.empty((view.height, view.width, self.channels), np.float32)
-        for row, column, pixels in self._tiles(view, self.TILE):
-            picture[row : row + pixels.shape[0], column : column + pixels.shape[1]] = pixels
-        return picture
+    def _side(self, view: View) -> int:
+        return self.TILE
 
     def axis_tiles(self, view: View, tile: int, overlap: int = 0) -> tuple[list[Axis], list[Axis]]:
         plans = super().axis_tiles(view, tile, overlap)

@@ -70,7 +70,7 @@ class Tiled:
         """The image at any size (default: native) and window: `[height, width, C]`."""
         view = self.view(width, height, **view)
         picture = np.empty((view.height, view.width, self.channels), np.float32)
-        for row, column, pixels in self._tiles(view, tile_side(view)):
+        for row, column, pixels in self._tiles(view, self._side(view)):
             picture[row : row + pixels.shape[0], column : column + pixels.shape[1]] = pixels
         return picture
 
@@ -92,6 +92,10 @@ class Tiled:
         if tile < 1 or start < 0 or overlap < 0:
             raise ValueError("tile must be 1 or more, start and overlap 0 or more")
         return self._tiles(self.view(width, height, **view), tile, start, overlap)
+
+    def _side(self, view: View) -> int:
+        """Pixels a side of the tiles that `render` makes."""
+        return tile_side(view)
 
     def own_density(self, view: View) -> tuple[Fraction, Fraction]:
         """Output pixels per native pixel, along x and y."""

@@ -96,7 +96,7 @@ def _page(params: InrParams, names: Sequence[str], title: str) -> str:
     parts = {
         "title": html.escape(title),
         "about": told,
-        "css": _assets(["page.css"]),
+        "css": _assets(["base.css", "page.css"]),
         "json": json.dumps(about).replace("<", "\\u003c"),  # or a name could end the script
         "inr": base64.b64encode(inr).decode(),
         "script": f"(() => {{\n{worker}\n{_assets(SCRIPTS)}\n}})();",

@@ -1,6 +1,7 @@
 """Saving what is seen, in the background: pictures of any size, functions, films."""
 
 import dataclasses
+import itertools
 import math
 import secrets
 import shutil
@@ -102,19 +103,13 @@ class Order:
             made = (source.image(picture) for picture in self._path())
             windows = [self.window] * self.frames
         else:
-            made, windows = self._repeated(source), self._windows()
+            made = itertools.repeat(source.image(self.picture), self.frames)
+            windows = self._windows()
         for image, window in zip(made, windows, strict=True):
-            if not isinstance(image, Still):
-                image = image.ticking(tick)
-            else:
-                tick()
+            shown = image.ticking(tick)
             yield to_uint8(
-                image.render(self.width, self.height, window=window, **self.picture.seen)
+                shown.render(self.width, self.height, window=window, **self.picture.seen)
             )
-
-    def _repeated(self, source):
-        image = source.image(self.picture)
-        return (image for _ in range(self.frames))
 
     def _path(self):
         """From the first image and back to it, through all of them."""

@@ -4,14 +4,17 @@ import contextlib
 import os
 import socket
 import sys
+import threading
+import time
 import webbrowser
+from collections.abc import Iterator
 
 import uvicorn
 from etils import epath
 
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage.checkpoint import FOLDER
-from inr_gan_jax.view.server import Studio, application, own_hosts
+from inr_gan_jax.view.server import EVERYWHERE, Studio, application, own_hosts
 from inr_gan_jax.view.shown import Generated
 from inr_gan_jax.view.watch import Watch
 
@@ -63,24 +66,42 @@ def serve(studio: Studio, host: str, listener: socket.socket, *, open_browser: b
     for step in studio.artist.warm():
         print(f"  {step}", flush=True)
     port = listener.getsockname()[1]
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    name = socket.gethostname() if host in EVERYWHERE else host
     address = f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
     print(f"{studio.title}: {address} (Ctrl-C ends it)", flush=True)
     if open_browser and _has_display():
         webbrowser.open(address)
-    config = uvicorn.Config(
-        application(studio, own_hosts(name, port) if name == host else _any(name, host, port)),
-        log_level="warning", timeout_graceful_shutdown=1, server_header=False,
-    )  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        _server(studio, host, port).run(sockets=[listener])
     print("ended", flush=True)
 
 
-def _any(name: str, host: str, port: int):
-    """Of a server that listens on all addresses: this machine's name, and numbers."""
-    by_number, by_name = own_hosts(host, port), own_hosts(name, port)
-    return lambda header: by_number(header) or by_name(header)
+@contextlib.contextmanager
+def in_background(studio: Studio) -> Iterator[str]:
+    """Answers on the loopback from a thread of its own: the address. Nothing is compiled first."""
+    with listening("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        server = _server(studio, "127.0.0.1", port)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            studio.end()
+
+
+def _server(studio: Studio, host: str, port: int) -> uvicorn.Server:
+    config = uvicorn.Config(
+        application(studio, own_hosts(host, port)),
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
 
 
 def _has_display() -> bool:

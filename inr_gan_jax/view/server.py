@@ -12,6 +12,7 @@ import ipaddress
 import json
 import secrets
 import shlex
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from importlib import resources
@@ -32,14 +33,12 @@ from inr_gan_jax.view.save import Order, Saves
 from inr_gan_jax.view.watch import Watch
 from inr_gan_jax.view.world import REACH, TILE
 
-ASSETS = {
-    "": ("index.html", "text/html"),
-    "viewer.css": ("viewer.css", "text/css"),
-    "openseadragon.min.js": ("openseadragon.min.js", "text/javascript"),
-    **{
-        f"{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("main", "ask", "address", "gallery", "picture", "controls", "save", "curves")
-    },
+FOLDER = resources.files("inr_gan_jax.view")
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+ASSETS = {  # what the page is made of, by the name that it asks for
+    "": FOLDER / "static" / "index.html",
+    "base.css": FOLDER / "site" / "base.css",
+    **{f.name: f for f in (FOLDER / "static").iterdir() if f.name.endswith((".css", ".js"))},
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -48,6 +47,7 @@ POLICY = (
 )
 LONGEST = 10_000  # bytes of what a page may say at once
 ADDRESS = 4_000  # and of an address
+EVERYWHERE = ("0.0.0.0", "::")  # hosts that are all of this machine's
 
 
 class Studio:
@@ -124,13 +124,14 @@ def application(studio: Studio, may: Callable[[str], bool]) -> Starlette:
 
 
 def own_hosts(host: str, port: int) -> Callable[[str], bool]:
-    """Whether a Host header is that of a server on `host`: its name, or (for all) an address.
+    """Whether a Host header is that of a server on `host`.
 
     A server that listens beyond the loopback takes any numeric address too, which no foreign name
-    can be made to resolve to.
+    can be made to resolve to; one that listens everywhere this machine's name.
     """
     local, host = {"localhost", "127.0.0.1", "::1"}, host.lower()  # as browsers send it
     wide = not (host in local or _is_loopback(host))
+    names = {*local, host, *([socket.gethostname().lower()] if host in EVERYWHERE else ())}
 
     def may(header: str) -> bool:
         try:
@@ -138,7 +139,7 @@ def own_hosts(host: str, port: int) -> Callable[[str], bool]:
             name, given = parts.hostname or "", parts.port or 80
         except ValueError:
             return False
-        known = name in {*local, host} or (wide and _is_address(name))
+        known = name in names or (wide and _is_address(name))
         return known and given == port
 
     return may
@@ -208,9 +209,9 @@ async def _asset(request: Request) -> Response:
     name = request.path_params.get("name", "")
     if name not in ASSETS:
         raise HTTPException(404, "there is no such page")
-    file, kind = ASSETS[name]
-    content = (resources.files("inr_gan_jax.view") / "static" / file).read_bytes()
-    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+    file = ASSETS[name]
+    kind = next(kind for suffix, kind in KINDS.items() if file.name.endswith(suffix))
+    return Response(file.read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
 async def _about(studio: Studio, request: Request) -> Response:

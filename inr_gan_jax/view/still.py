@@ -1,6 +1,7 @@
 """`Still`: the pixels of a generator that makes no functions, seen as they are."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -14,6 +15,13 @@ class Still:
     def __init__(self, pixels: np.ndarray):
         self.pixels, self.channels = pixels, pixels.shape[-1]
         self.size, self.nbytes = pixels.shape[1::-1], pixels.nbytes
+        self._tick = None
+
+    def ticking(self, tick: Callable[[], None]) -> "Still":
+        """The same pixels; `tick` is called for every picture that is made of them."""
+        other = copy.copy(self)
+        other._tick = tick
+        return other
 
     def kinds(self) -> Iterator[View]:
         """None: nothing is compiled."""
@@ -23,6 +31,8 @@ class Still:
         """Pixels `[height, width, C]` of a window; UserError for options of functions."""
         if options:
             raise UserError(f"{', '.join(options)}: this model makes pixels, not functions")
+        if self._tick:
+            self._tick()
         left, bottom, right, top = map(float, window)
         x = left + (right - left) * (np.arange(width) + 0.5) / width
         y = top - (top - bottom) * (np.arange(height) + 0.5) / height

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from absl import logging
 from etils import epath
 
+from inr_gan_jax.errors import UserError
 from inr_gan_jax.storage.checkpoint import Checkpoints, locate
 
 POINTS = 300  # of a curve
@@ -47,16 +48,16 @@ class Watch:
         self._ended.set()
 
     def _watch(self) -> None:
-        said = ""
-        while not self._ended.wait(self._seconds):
-            try:
-                folder, _ = locate(self._workdir)
-                with Checkpoints(folder, read_only=True) as checkpoints:
-                    newest = str(max(checkpoints.steps()))
-                if newest != self._shown:
-                    self._newer()
-                    self._shown = newest
-                said = ""
-            except Exception as error:  # it may be moving: look again, but say it once
-                if said != (said := f"{self._workdir}: {error}"):
-                    logging.warning("%s", said)
+        said, (folder, _) = "", locate(self._workdir)
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            while not self._ended.wait(self._seconds):
+                try:
+                    if not (steps := checkpoints.steps()):
+                        raise UserError("there is no checkpoint any more")
+                    if (newest := str(steps[-1])) != self._shown:
+                        self._newer()
+                        self._shown = newest
+                    said = ""
+                except Exception as error:  # it may be moving: look again, but say it once
+                    if said != (said := f"{self._workdir}: {error}"):
+                        logging.warning("%s", said)

@@ -4,12 +4,12 @@ import contextlib
 import functools
 import http.server
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers.environment import ROOT
+from helpers.web import at_work
 
 SCREENS = ROOT / ".pytest_cache" / "screens"
 SWITCHES = (
@@ -61,13 +61,8 @@ def served(folder: Path) -> Iterator[str]:
         def log_message(self, *_):
             pass
 
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
+    with at_work(functools.partial(Quiet, directory=str(folder))) as server:
+        yield f"http://127.0.0.1:{server.server_port}/"
 
 
 def until(browser, condition: Callable, what: str, seconds: float = 60):

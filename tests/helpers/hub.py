@@ -7,11 +7,11 @@ and who has no token, or not an account's, may not write. Every request is kept,
 import base64
 import contextlib
 import hashlib
-import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
+
+from helpers.web import Handler, at_work
 
 TOKEN, USER = "hf_aSecretThatNobodyMaySee", "jane"
 
@@ -43,24 +43,12 @@ class Hub:
 @contextlib.contextmanager
 def serving() -> Iterator[Hub]:
     """A hub at work."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.hub = Hub(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with at_work(_Handler) as server:
+        server.hub = Hub(server.server_port)
         yield server.hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_) -> None:
-        pass
-
+class _Handler(Handler):
     def _answer(self, status: int, body=b"", **headers: str) -> None:
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()

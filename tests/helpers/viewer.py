@@ -2,16 +2,13 @@
 
 import contextlib
 import json
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-import uvicorn
-
-from inr_gan_jax.view.serve import listening
-from inr_gan_jax.view.server import Studio, application, own_hosts
+from inr_gan_jax.view.serve import in_background
+from inr_gan_jax.view.server import Studio
 
 
 class Asked:
@@ -59,17 +56,5 @@ def running(source, *, warm: bool = True, told: str = "") -> Iterator[Asked]:
     studio = Studio(source, "test", told, ["--checkpoint=x"])
     if warm:
         list(studio.artist.warm())
-    with listening("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        app = application(studio, own_hosts("127.0.0.1", port))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield Asked(f"http://127.0.0.1:{port}/", studio)
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            studio.end()
+    with in_background(studio) as address:
+        yield Asked(address, studio)

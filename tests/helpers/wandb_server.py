@@ -6,11 +6,11 @@ was. What a run tells besides (its files, its telemetry) is taken and forgotten.
 
 import contextlib
 import gzip
-import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
+
+from helpers.web import Handler, at_work
 
 KEY = "a" * 40  # an API key
 
@@ -83,24 +83,12 @@ class Server:
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     """A server at work."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.wandb = Server(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with at_work(_Handler) as server:
+        server.wandb = Server(server.server_port)
         yield server.wandb
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_) -> None:
-        pass
-
+class _Handler(Handler):
     def handle(self) -> None:
         with contextlib.suppress(ConnectionError):  # of a client that was killed
             super().handle()
