@@ -23,6 +23,9 @@ MINUTES = flags.DEFINE_float("minutes", 3.0, "Suites quality, scales: of a run."
 BY = flags.DEFINE_enum(
     "by", "seconds", ["seconds", "images"], "Suite quality: what is equal between candidates."
 )
+TOGETHER = flags.DEFINE_bool(
+    "together", False, "Suites quality, scales: all seeds of a candidate as one program, on a GPU."
+)
 JSON = flags.DEFINE_string("json", None, "Also write the results to this file.")
 
 

@@ -29,10 +29,10 @@ def test_both_trainings_are_configurations_of_equal_networks(name):
 
 @pytest.mark.parametrize("variant", sets.VARIANTS)
 def test_variants_are_configurations(variant):
-    """Of the same discriminator and sizes, and of another embedding."""
+    """Of one training on patches; each of another embedding, or another recipe."""
     plain, other = (parse(sets.get_config(f"shapes/{kind}")) for kind in ("any", variant))
-    assert plain.discriminator == other.discriminator and plain.patches == other.patches
-    assert plain.model.embedding_fine != other.model.embedding_fine
+    assert plain.patches.largest == other.patches.largest and plain != other
+    assert plain.model.channel_max == other.model.channel_max
 
 
 def test_patches_are_windows_of_the_image(monkeypatch):

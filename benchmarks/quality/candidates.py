@@ -14,20 +14,42 @@ FALLOFF = {"model.embedding_coarse.falloff": 0.5, "model.embedding_fine.falloff"
 ANY_SCALE = SMALL | CONTINUOUS | NO_TABLES | FALLOFF | {"model.rank": 10}
 STEEPER = {"model.embedding_coarse.falloff": 1.0, "model.embedding_fine.falloff": 1.0}
 TURNED = {"model.embedding_coarse.turned": True, "model.embedding_fine.turned": True}
+TURNED_STEEPER = ANY_SCALE | STEEPER | TURNED
+FIXUP = TURNED_STEEPER | {"discriminator.fixup": True}
+GAMMA = {"train.r1_gamma": 1.0}
+LR = {"train.g_lr": 0.005, "train.d_lr": 0.005}
+SAN = {"discriminator.san": True}
+WIDER_D = {"discriminator.channel_max": 128}
+# What is tried beside Fixup, which did best of those.
+BESIDE_FIXUP = {
+    "higher gamma": GAMMA,
+    "highest gamma": {"train.r1_gamma": 5.0},
+    "pairs, r1, r2 lazy": RELATIVISTIC,
+    "higher gamma, pairs": GAMMA | {"train.loss": "relativistic"},
+    "higher gamma, SAN": GAMMA | SAN,
+    "higher gamma, higher lr": GAMMA | LR,
+    "higher gamma, smallest batch": GAMMA | {"train.batch_size": 8},
+    "higher gamma, batch 32": GAMMA | {"train.batch_size": 32},
+    "higher gamma, wider D": GAMMA | WIDER_D,
+    "higher gamma, higher lr, wider D": GAMMA | LR | WIDER_D,
+    "higher gamma, rank 4": GAMMA | {"model.rank": 4},
+    "higher gamma, longer EMA": GAMMA | {"train.ema_kimg": 4.0},
+}
 ADA = {"augment.mode": "ada", "augment.kimg": 50.0}
 # What is tried beside the released recipe alone and beside the one that did best with it.
 ALSO = {
-    "SAN": {"discriminator.san": True},
+    "SAN": SAN,
     "Fixup": {"discriminator.fixup": True},
     "LeCam": {"train.lecam": 0.1},
     "D sees levels": {"train.d_levels": True},
     "D sees levels, aligned": {"train.d_levels": True, "train.align_weight": 1.0},
     "jitter": {"train.jitter": True},
-    "higher lr": {"train.g_lr": 0.005, "train.d_lr": 0.005},
+    "higher lr": LR,
     "lower gamma": {"train.r1_gamma": 0.01},
-    "higher gamma": {"train.r1_gamma": 1.0},
+    "higher lr, lower gamma": LR | {"train.r1_gamma": 0.01},
+    "higher gamma": GAMMA,
     "pairs, r1, r2 lazy": RELATIVISTIC,
-    "wider D": {"discriminator.channel_max": 128},
+    "wider D": WIDER_D,
     "smaller D": {"discriminator.channel_max": 32},
     "wider G": {"model.channel_max": 64, "model.channel_base": 2048},
     "finer input": {"model.input_resolution": 16},
@@ -64,15 +86,19 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "any-scale, spline": ANY_SCALE | {"model.nodes": "spline"},
     "any-scale, falloff 1": ANY_SCALE | STEEPER,
     "any-scale, turned": ANY_SCALE | TURNED,
-    "any-scale, turned, falloff 1": ANY_SCALE | STEEPER | TURNED,
-    "any-scale, smallest batch": ANY_SCALE | {"train.batch_size": 8},
+    "any-scale, turned, falloff 1": TURNED_STEEPER,
+    "any-scale, turned, falloff 1, smallest batch": TURNED_STEEPER | {"train.batch_size": 8},
     "smallest batch": {"train.batch_size": 8},
     "higher rank": {"model.rank": 8},
     **ALSO,
     **{
-        f"any-scale, {name}": ANY_SCALE | also
+        f"any-scale, turned, falloff 1, {name}": TURNED_STEEPER | also
         for name, also in ALSO.items()
         if "train.d_levels" not in also  # at 16x16 there are none that D could see
+    },
+    **{
+        f"any-scale, turned, falloff 1, Fixup, {name}": FIXUP | also
+        for name, also in BESIDE_FIXUP.items()
     },
 }  # fmt: skip
 

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import together
 from benchmarks.quality import sets
 from benchmarks.quality.candidates import CANDIDATES, changed
 from benchmarks.quality.yardsticks import SAMPLES, Yardstick, modes, within_blocks
@@ -96,6 +98,15 @@ def train(name: str, candidate: str, seed: int, kimg: float) -> None:
     values = {**CANDIDATES[candidate], "seed": seed, "train.kimg": kimg}
     config = f"{Path(sets.__file__)}:{name}"
     run_training(config, workdir_of(name, candidate, seed), values)
+
+
+def train_together(name: str, candidate: str, seeds: Sequence[int], kimg: float) -> None:
+    """Trains what has not begun of these as one program; `train` then finds them done."""
+    together.train_fresh(
+        {workdir_of(name, candidate, seed): {"seed": seed, "train.kimg": kimg} for seed in seeds},
+        lambda: changed(sets.get_config(name), candidate),
+        POINTS,
+    )
 
 
 def real_images(name: str) -> np.ndarray:

@@ -6,7 +6,8 @@ For each set and seed two trainings of equal seconds: `plain` at 32 and `any` up
 distances of patches of 32 pixels at 32, 64 and 128 to real ones: of the first, enlarged by Lanczos
 (a) or rendered at the size (b), and of the second (c); and how far renders of different sizes
 agree. Rows are kept in runs/scales/rows.jsonl, and the same command goes on.
---only=shapes/turned measures a variant of (c) (see sets.VARIANTS) after as many images.
+--only=shapes/turned measures a variant of (c) (see sets.VARIANTS) after as many images. --together
+trains all seeds as one program, for a GPU.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks import together
 from benchmarks.quality.runs import Costs, Rows, run_training
 from benchmarks.scales import measure, sets
 from inr_gan_jax.config import parse
@@ -46,6 +48,10 @@ def rows() -> list[dict]:
         yardsticks = None
         variants = [one.split("/")[1] for one in asked if one.startswith(f"{name}/")]
         wanted = ([None] if name in asked else []) + variants
+        if flags.FLAGS.together:
+            for variant in wanted:
+                for kind in [variant] if variant else sets.KINDS:
+                    _train_together(name, kind, range(seeds), kimg)
         for seed, variant in itertools.product(range(seeds), wanted):
             keys = {"set": name, "seed": seed, "kimg": kimg}
             keys |= {"variant": variant} if variant else {"kind": "all"}
@@ -57,8 +63,22 @@ def rows() -> list[dict]:
     return found
 
 
+def _train_together(name: str, kind: str, seeds, kimg: dict[str, float]) -> None:
+    """What has not begun of these, as one program; `_trained` then finds it done."""
+    length = kimg["plain" if kind == "plain" else "any"]
+    together.train_fresh(
+        {_workdir(name, kind, seed): {"seed": seed, "train.kimg": length} for seed in seeds},
+        lambda: sets.get_config(f"{name}/{kind}"),
+        points=1,
+    )
+
+
+def _workdir(name: str, kind: str, seed: int) -> Path:
+    return OUT / name / f"{kind}-{seed}"
+
+
 def _trained(name: str, kind: str, seed: int, kimg: float):
-    workdir = OUT / name / f"{kind}-{seed}"
+    workdir = _workdir(name, kind, seed)
     print(f"{name}, {kind}, seed {seed}: {kimg:g} kimg", flush=True)
     config = f"{Path(sets.__file__)}:{name}/{kind}"
     run_training(config, workdir, {"seed": seed, "train.kimg": kimg}, points=1)

@@ -25,6 +25,9 @@ VARIANTS = {
     "random": FIRST
     | {f"{one}.log": 0 for one in EMBEDDINGS}
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
+    "whole": {"patches.whole": 0.5},
+    "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
+    "gamma": {"train.r1_gamma": 0.01},
 }
 
 

@@ -132,16 +132,20 @@ def _convolved_on_cpu(x, w, shape: Shape):
         return winograd.convolution(x, w)
     if shape.stride == 1:
         return _convolved(x, w, shape)
-    weights = w.reshape(-1, w.shape[3])
-
-    def product(x):
-        return matmul(_gathered(x, shape), weights)
-
-    few = _few(x, shape)
+    product, few = functools.partial(_gathered_product, w=w, shape=shape), _few(x, shape)
     if few == x.shape[0]:
         return product(x)
     y = jax.lax.map(product, _in_groups(x, few))
     return y.reshape(-1, *y.shape[2:])
+
+
+def _gathered_product(x, w, shape: Shape):
+    return matmul(_gathered(x, shape), w.reshape(-1, w.shape[3]))
+
+
+def _gathered_weight_gradient(x, dy, shape: Shape):
+    total = product_over_rows(_gathered(x, shape), dy)
+    return total.reshape(*shape.kernel, x.shape[3], dy.shape[3]).astype(x.dtype)
 
 
 def _input_gradient_on_cpu(dy, w, shape: Shape):
@@ -249,11 +253,13 @@ def _primitive(name: str, derived: Callable, on_cpu: Callable, batched: Callable
 
 
 def _as_one_batch(primitive, arrays, axes, shape: Shape):
-    """Of many batches of images with common weights; else what XLA makes of it."""
+    """Of many batches of images with common weights; with weights each their own, as products.
+
+    For those XLA would convolve in groups, which no backend is quick at.
+    """
     a, b = arrays
     if axes[1] is not None or primitive is weight_gradient_p:
-        derived = functools.partial(primitive.meaning, shape=shape)
-        return jax.vmap(derived, axes)(a, b)
+        return jax.vmap(functools.partial(_BY_PRODUCTS[primitive], shape=shape), axes)(a, b)
     a = jnp.moveaxis(a, axes[0], 0)
     out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, shape=shape)
     return out.reshape(*a.shape[:2], *out.shape[1:])
@@ -272,6 +278,13 @@ channel_sums_p = _primitive(
     _channel_sums_on_cpu,
     lambda _, arrays, axes: jax.vmap(_channel_sums, axes)(*arrays),
 )
+
+# For members of a batch that have weights of their own.
+_BY_PRODUCTS = {
+    convolution_p: _gathered_product,
+    input_gradient_p: _phases,
+    weight_gradient_p: _gathered_weight_gradient,
+}
 
 # (cotangent, the two factors, of which the one asked for is unknown) -> its cotangent.
 ad.defbilinear(

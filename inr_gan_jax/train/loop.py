@@ -225,7 +225,7 @@ class Run:
                 since = self.health.since
                 self.monitor.say(f"not saved: losses are not finite since iteration {since}")
                 return
-            record = _metadata(self.config, self.source, self.images, self.iteration)
+            record = metadata_of(self.config, self.source, self.images, self.iteration)
             record |= {"draws": self.draws} if self.draws else {}
             self.checkpoints.save(self.iteration, checkpoint_items(self.state), record)
 
@@ -300,7 +300,8 @@ def _is_due(before: int, after: int, kimg: float) -> bool:
     return kimg > 0 and int(after / (kimg * 1000)) > int(before / (kimg * 1000))
 
 
-def _metadata(config: Config, source: Source, images: int, iteration: int) -> dict:
+def metadata_of(config: Config, source: Source, images: int, iteration: int) -> dict:
+    """What a checkpoint says of itself."""
     counts = source.class_counts if config.model.num_classes else ()
     return {
         "config": configs.to_plain(config),
