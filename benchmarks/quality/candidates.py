@@ -19,6 +19,7 @@ FIXUP = TURNED_STEEPER | {"discriminator.fixup": True}
 GAMMA = {"train.r1_gamma": 1.0}
 LR = {"train.g_lr": 0.005, "train.d_lr": 0.005}
 SAN = {"discriminator.san": True}
+FALLOFF_2 = {"model.embedding_coarse.falloff": 2.0, "model.embedding_fine.falloff": 2.0}
 WIDER_D = {"discriminator.channel_max": 128}
 # What is tried beside Fixup, which did best of those.
 BESIDE_FIXUP = {
@@ -33,6 +34,8 @@ BESIDE_FIXUP = {
     "higher gamma, wider D": GAMMA | WIDER_D,
     "higher gamma, higher lr, wider D": GAMMA | LR | WIDER_D,
     "higher gamma, rank 4": GAMMA | {"model.rank": 4},
+    "higher gamma, falloff 2": GAMMA | FALLOFF_2,
+    "higher gamma, higher lr, falloff 2": GAMMA | LR | FALLOFF_2,
     "higher gamma, longer EMA": GAMMA | {"train.ema_kimg": 4.0},
 }
 ADA = {"augment.mode": "ada", "augment.kimg": 50.0}
@@ -47,6 +50,8 @@ ALSO = {
     "higher lr": LR,
     "lower gamma": {"train.r1_gamma": 0.01},
     "higher lr, lower gamma": LR | {"train.r1_gamma": 0.01},
+    "Fixup, higher gamma": {"discriminator.fixup": True} | GAMMA,
+    "Fixup, higher gamma, higher lr": {"discriminator.fixup": True} | GAMMA | LR,
     "higher gamma": GAMMA,
     "pairs, r1, r2 lazy": RELATIVISTIC,
     "wider D": WIDER_D,

@@ -28,6 +28,12 @@ VARIANTS = {
     "whole": {"patches.whole": 0.5},
     "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
     "gamma": {"train.r1_gamma": 0.01},
+    "best": {
+        "train.g_lr": 0.005,
+        "train.d_lr": 0.005,
+        "train.r1_gamma": 1.0,
+        "discriminator.fixup": True,
+    },
 }
 
 

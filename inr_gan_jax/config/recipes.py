@@ -4,7 +4,15 @@ from inr_gan_jax.errors import UserError, nearest
 
 # Flat keys (without `config.`) that a recipe sets. Those of one that another does not name have
 # their released values there.
-RECIPES: dict[str, dict[str, object]] = {"released": {}, "best": {}}
+RECIPES: dict[str, dict[str, object]] = {
+    "released": {},
+    "best": {  # of what was measured at 16x16 and 32x32 (docs/recipes.md)
+        "discriminator.fixup": True,
+        "train.r1_gamma": 1.0,
+        "train.g_lr": 0.005,
+        "train.d_lr": 0.005,
+    },
+}
 _GAMMA = 0.0002  # per pixel and 1 / image of a batch (Karras et al. 2020b, released code)
 
 
