@@ -26,6 +26,7 @@ from inr_gan_jax import config as configs
 from inr_gan_jax.config.recipes import RECIPES, gammas_of
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
+from inr_gan_jax.models.families import FAMILIES
 from inr_gan_jax.runtime.sharding import to_devices
 from inr_gan_jax.train import losses
 from inr_gan_jax.train.recipe import Phase, recipe_of
@@ -245,6 +246,19 @@ def test_recipes_by_name(monkeypatch):
     assert (parsed.train.loss, parsed.schedule.lr) == ("logistic", 0.5)
     with pytest.raises(UserError, match='did you mean "best"'):
         configs.base("inr_gan", recipe="bst")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_best_recipe_is_for_every_family(family):
+    """It changes a residual D and rates alone; the released one takes all of it back."""
+    draft = configs.base(family, recipe="best")
+    draft.data.source = "digits"
+    best = configs.parse(draft)
+    assert best.discriminator.fixup and best.train.g_lr == best.train.d_lr == 0.005
+    configs.adopt(draft, "released")
+    released = configs.base(family)
+    released.data.source = "digits"
+    assert configs.parse(draft) == configs.parse(released) != best
 
 
 def test_a_schedule_that_follows_the_length_makes_the_length_a_part_of_the_run():
