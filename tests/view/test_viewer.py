@@ -273,6 +273,12 @@ def test_a_bad_link_and_a_model_without_functions_are_sentences(asked, browser):
     browser.get("about:blank")
     browser.get(f"{asked.address}#seeds=1,2,3")
     until(browser, lambda b: "one, two or four" in b.execute_script(error), "the reason")
+    browser.get("about:blank")
+    browser.get(f"{asked.address}#seeds=1&sede=2")
+    until(browser, lambda b: "says sede, which means" in b.execute_script(error), "the name")
+    until(browser, loaded, "the image all the same")
+    browser.execute_script("inrViewer.address.set({ psi: '0.5' })")
+    until(browser, lambda b: not b.execute_script(error), "nothing to be said")
     with running(Generated(mild_model("stylegan2", size=16))) as viewer:
         opened(browser, viewer, "#seeds=1")
         why = "return [...document.querySelectorAll('.why')].map((e) => e.textContent).join(' ')"

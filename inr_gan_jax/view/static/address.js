@@ -8,12 +8,14 @@ const PLAIN = {
 };
 const OWN = ["at", "picked", "from", "outline"];
 let state = { ...PLAIN };
+let unknown = []; // names that mean nothing here, until the address is written anew
 let depth = 0; // of our own history
 const listeners = [];
 
 function read() {
   const given = new URLSearchParams(location.hash.slice(1));
   state = { ...PLAIN };
+  unknown = [...given.keys()].filter((name) => !(name in PLAIN));
   for (const [name, value] of given) if (name in PLAIN) state[name] = value;
   depth = (history.state && history.state.depth) || 0;
 }
@@ -27,6 +29,7 @@ function text(values) {
 }
 
 export const get = () => state;
+export const strange = () => unknown;
 export const undoable = () => depth > 0;
 
 // The picture's part: what the server parses.
@@ -39,6 +42,7 @@ export function picture(changes = {}) {
 // Changes it. A step that `counts` can be undone; others are on the way to one that does.
 export function set(changes, counts = true) {
   const before = state;
+  unknown = [];
   state = { ...state };
   for (const [name, value] of Object.entries(changes)) state[name] = String(value);
   const hash = "#" + text(state), same = hash === (location.hash || "#");

@@ -17,6 +17,8 @@ function show(state, before) {
   const one = state.seeds !== "";
   if (asked !== address.picture()) forget();
   asked = address.picture();
+  const names = address.strange();
+  if (names.length) complain(`The address says ${names.join(", ")}, which means nothing here.`);
   byId("gallery").hidden = one;
   byId("viewer").hidden = !one;
   if (one) {
