@@ -286,6 +286,38 @@ def test_a_bad_link_and_a_model_without_functions_are_sentences(asked, browser):
 
 
 @pytest.mark.whole
+def test_two_tabs_and_two_fingers(asked, browser):
+    """Each tab has its own picture of one viewer; fingers that part zoom in where they are."""
+    opened(browser, asked, "#seeds=1&class=1")
+    first, before = browser.current_window_handle, shot(browser)
+    browser.switch_to.new_window("tab")
+    try:
+        opened(browser, asked, "#seeds=5&class=2")
+        bounds = "return inrViewer.picture.seen().window"
+        left, bottom, right, top = browser.execute_script(bounds)
+        for kind, reach in (("touchStart", 20), ("touchMove", 60), ("touchMove", 120)):
+            points = [{"x": 300 + way * reach, "y": 250, "id": i} for i, way in enumerate((-1, 1))]
+            send = {"type": kind, "touchPoints": points}
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", send)
+            time.sleep(0.1)
+        end = {"type": "touchEnd", "touchPoints": []}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", end)
+
+        def closer(browser):
+            now = browser.execute_script(bounds)
+            return now[2] - now[0] < (right - left) / 2
+
+        until(browser, closer, "a closer look")
+        until(browser, loaded, "its tiles")
+        assert not errors(browser)
+    finally:
+        browser.close()
+        browser.switch_to.window(first)
+    assert {"seeds": "1", "class": "1"}.items() <= picture(browser).items()
+    np.testing.assert_array_equal(shot(browser), before)
+
+
+@pytest.mark.whole
 def test_a_command_that_is_stopped(browser, tmp_path):
     """As a user starts it; the page says that it is gone, and the command ends with 0."""
     write_checkpoint(tmp_path, mild_model("inr_gan", size=16))
