@@ -15,6 +15,8 @@ from inr_gan_jax.models.networks import count_parameters
 from inr_gan_jax.storage.atomic import replaced
 
 PREVIEW, PREVIEWED = "preview.png", 8  # a picture, and the seeds in it
+# What somebody means by these names is a file, of a kind that is not written here.
+FOREIGN = (".onnx", ".pt", ".pth", ".pkl", ".npz", ".ckpt", ".h5", ".inr", ".zip", ".html")
 EXPORTS = {".safetensors": exports.write_safetensors, ".stablehlo": exports.write_stablehlo}
 
 
@@ -32,10 +34,13 @@ def convert(source: epath.PathLike, dest: epath.PathLike, *, images: int = 0) ->
     source, dest = file_of(source), epath.Path(dest).expanduser()
     if not source.exists():
         raise UserError(f"--source={source}: there is no such file or folder")
-    write = EXPORTS.get(dest.suffix)
+    write, ways = EXPORTS.get(dest.suffix), " or ".join(f"--dest=x{suffix}" for suffix in EXPORTS)
+    if dest.suffix.lower() in FOREIGN:
+        raise UserError(
+            f"--dest={dest}: no {dest.suffix} is written here; give {ways}, or a new folder"
+        )
     if source.is_dir():
         if write is None:
-            ways = " or ".join(f"--dest=x{suffix}" for suffix in EXPORTS)
             raise UserError(f"--source={source} is no file: what is ours already takes {ways}")
         if images:
             raise UserError("--kimg is for released files: a checkpoint of ours knows its count")

@@ -194,6 +194,8 @@ MISTAKES = {
     ("absent.pkl", "new"): "no such file",
     ("hostile.pkl", "new"): "asks for os.system,",
     ("SNAPSHOT", "used"): "in use",
+    ("SNAPSHOT", "new.onnx"): "no .onnx is written here; give --dest=x.safetensors or",
+    ("used", "new.PTH"): "no .PTH is written here",
     ("SNAPSHOT", "file"): "in use",
     ("SNAPSHOT", "file/x"): "cannot be written",
     ("SNAPSHOT", "file/x.safetensors"): "cannot be written",
