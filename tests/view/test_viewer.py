@@ -289,6 +289,7 @@ def test_a_bad_link_and_a_model_without_functions_are_sentences(asked, browser):
 def test_two_tabs_and_two_fingers(asked, browser):
     """Each tab has its own picture of one viewer; fingers that part zoom in where they are."""
     opened(browser, asked, "#seeds=1&class=1")
+    errors(browser)  # of tests before
     first, before = browser.current_window_handle, shot(browser)
     browser.switch_to.new_window("tab")
     try:
