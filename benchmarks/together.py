@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import operator
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,21 +37,15 @@ from inr_gan_jax.train.trainer import Trainer
 AHEAD = 8  # iterations that the host may be ahead of the device
 
 
-def train(
-    drafts: Sequence[ConfigDict],
-    workdirs: Sequence[Path],
-    points: int,
-    seconds: float = float("inf"),
-) -> None:
+def train(drafts: Sequence[ConfigDict], workdirs: Sequence[Path], points: int) -> None:
     """Trains a fresh run in each workdir, its configuration at the same place, on one device.
 
     The configurations may differ in `seed` alone. `points` checkpoints are kept of each, evenly,
-    the last at config.train.kimg; after `seconds` (compiling included) it is left as it is.
+    the last at config.train.kimg.
 
     Raises UserError for what is wrong with a configuration, its data or its workdir, for a workdir
     that has a checkpoint, and for losses that are no numbers.
     """
-    end = time.monotonic() + seconds
     use_compilation_cache()
     for folder in workdirs:
         if (folder / FOLDER).exists():
@@ -74,8 +69,8 @@ def train(
         total, last = max(round(runs[0].config.train.kimg * 1000), 1), collections.deque()
         marks = [total * (i + 1) / points for i in range(points)]
         images = iteration = 0
-        while images < total and time.monotonic() < end:
-            batch = {k: np.stack(v) for k, v in _together(next(r.reader) for r in runs).items()}
+        while images < total:
+            batch = jax.tree.map(lambda *rows: np.stack(rows), *[next(r.reader) for r in runs])
             told = []
             for phase in trainer.steps.due(iteration):
                 state, metrics = steps[phase](seeds, state, batch)
@@ -88,7 +83,8 @@ def train(
                 marks = marks[1:] or [float("inf")]
                 _check(last)
                 for i, run in enumerate(runs):
-                    run.save(jax.tree.map(lambda x: x[i], state), images, iteration)  # noqa: B023
+                    own = jax.tree.map(operator.itemgetter(i), state)
+                    run.save(own, images, iteration)
                 rate = images * len(runs) / (time.monotonic() - started)
                 told = f"{images / 1000:g} kimg of {len(runs)} runs"
                 print(f"{told}, {rate:.0f} images/s", flush=True)
@@ -154,14 +150,6 @@ def _compiled(trainer: Trainer, seeds: jax.Array, state: TrainState) -> dict[Pha
             step = jax.jit(jax.vmap(functools.partial(of_run, phase)), donate_argnums=1)
             running[phase] = pool.submit(step.lower(*shapes, batch).compile)
         return {phase: compiled.result() for phase, compiled in running.items()}
-
-
-def _together(rows) -> dict[str, list]:
-    found = collections.defaultdict(list)
-    for row in rows:
-        for key, value in row.items():
-            found[key].append(value)
-    return found
 
 
 def _check(last) -> None:

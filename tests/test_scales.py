@@ -29,10 +29,15 @@ def test_both_trainings_are_configurations_of_equal_networks(name):
 
 @pytest.mark.parametrize("variant", sets.VARIANTS)
 def test_variants_are_configurations(variant):
-    """Of one training on patches; each of another embedding, or another recipe."""
+    """Of the same sizes; another embedding and else nothing, or the same one and another recipe."""
     plain, other = (parse(sets.get_config(f"shapes/{kind}")) for kind in ("any", variant))
-    assert plain.patches.largest == other.patches.largest and plain != other
-    assert plain.model.channel_max == other.model.channel_max
+    assert plain.patches.largest == other.patches.largest
+    if variant in sets.EMBEDDED:
+        assert plain.discriminator == other.discriminator and plain.patches == other.patches
+        assert plain.train == other.train
+        assert plain.model.embedding_fine != other.model.embedding_fine
+    else:
+        assert plain.model == other.model and plain != other
 
 
 def test_patches_are_windows_of_the_image(monkeypatch):

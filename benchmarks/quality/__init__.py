@@ -8,8 +8,8 @@ for as many as that recipe makes. Iterations of all are timed in turns in one pr
 compilation and evaluation are no part of it. What is done stands in runs/quality/rows.jsonl, and
 the same command goes on from there.
 
-With --together the seeds of a candidate are trained as one program: the same images, in an eighth
-of the time on a GPU, where small networks wait for the host.
+With --together the seeds of a candidate are trained as one program, for GPUs, where small networks
+wait for the host.
 """
 
 import fnmatch

@@ -10,16 +10,17 @@ CONTINUOUS = {"model.family": "inr_gan_any", "model.upsampling": "continuous"}
 NO_TABLES = {"model.embedding_coarse.table": 0, "model.embedding_fine.table": 0}
 
 SMALL = {"train.batch_size": 16}
-FALLOFF = {"model.embedding_coarse.falloff": 0.5, "model.embedding_fine.falloff": 0.5}
+FALLOFF, STEEPER, STEEPEST = (
+    {"model.embedding_coarse.falloff": value, "model.embedding_fine.falloff": value}
+    for value in (0.5, 1.0, 2.0)
+)
 ANY_SCALE = SMALL | CONTINUOUS | NO_TABLES | FALLOFF | {"model.rank": 10}
-STEEPER = {"model.embedding_coarse.falloff": 1.0, "model.embedding_fine.falloff": 1.0}
 TURNED = {"model.embedding_coarse.turned": True, "model.embedding_fine.turned": True}
 TURNED_STEEPER = ANY_SCALE | STEEPER | TURNED
-FIXUP = TURNED_STEEPER | {"discriminator.fixup": True}
+FIXUP = {"discriminator.fixup": True}
 GAMMA = {"train.r1_gamma": 1.0}
 LR = {"train.g_lr": 0.005, "train.d_lr": 0.005}
 SAN = {"discriminator.san": True}
-FALLOFF_2 = {"model.embedding_coarse.falloff": 2.0, "model.embedding_fine.falloff": 2.0}
 WIDER_D = {"discriminator.channel_max": 128}
 # What is tried beside Fixup, which did best of those.
 BESIDE_FIXUP = {
@@ -34,15 +35,16 @@ BESIDE_FIXUP = {
     "higher gamma, wider D": GAMMA | WIDER_D,
     "higher gamma, higher lr, wider D": GAMMA | LR | WIDER_D,
     "higher gamma, rank 4": GAMMA | {"model.rank": 4},
-    "higher gamma, falloff 2": GAMMA | FALLOFF_2,
-    "higher gamma, higher lr, falloff 2": GAMMA | LR | FALLOFF_2,
+    "higher gamma, falloff 2": GAMMA | STEEPEST,
+    "higher gamma, higher lr, falloff 2": GAMMA | LR | STEEPEST,
     "higher gamma, longer EMA": GAMMA | {"train.ema_kimg": 4.0},
 }
 ADA = {"augment.mode": "ada", "augment.kimg": 50.0}
 # What is tried beside the released recipe alone and beside the one that did best with it.
 ALSO = {
     "SAN": SAN,
-    "Fixup": {"discriminator.fixup": True},
+    "Fixup": FIXUP,
+    **{f"Fixup, {name}": FIXUP | also for name, also in BESIDE_FIXUP.items()},
     "LeCam": {"train.lecam": 0.1},
     "D sees levels": {"train.d_levels": True},
     "D sees levels, aligned": {"train.d_levels": True, "train.align_weight": 1.0},
@@ -50,8 +52,6 @@ ALSO = {
     "higher lr": LR,
     "lower gamma": {"train.r1_gamma": 0.01},
     "higher lr, lower gamma": LR | {"train.r1_gamma": 0.01},
-    "Fixup, higher gamma": {"discriminator.fixup": True} | GAMMA,
-    "Fixup, higher gamma, higher lr": {"discriminator.fixup": True} | GAMMA | LR,
     "higher gamma": GAMMA,
     "pairs, r1, r2 lazy": RELATIVISTIC,
     "wider D": WIDER_D,
@@ -100,10 +100,6 @@ CANDIDATES: dict[str, dict[str, object]] = {
         f"any-scale, turned, falloff 1, {name}": TURNED_STEEPER | also
         for name, also in ALSO.items()
         if "train.d_levels" not in also  # at 16x16 there are none that D could see
-    },
-    **{
-        f"any-scale, turned, falloff 1, Fixup, {name}": FIXUP | also
-        for name, also in BESIDE_FIXUP.items()
     },
 }  # fmt: skip
 

@@ -48,17 +48,21 @@ def rows() -> list[dict]:
         yardsticks = None
         variants = [one.split("/")[1] for one in asked if one.startswith(f"{name}/")]
         wanted = ([None] if name in asked else []) + variants
-        if flags.FLAGS.together:
-            for variant in wanted:
-                for kind in [variant] if variant else sets.KINDS:
-                    _train_together(name, kind, range(seeds), kimg)
+        missing = []
         for seed, variant in itertools.product(range(seeds), wanted):
             keys = {"set": name, "seed": seed, "kimg": kimg}
             keys |= {"variant": variant} if variant else {"kind": "all"}
             if not done.find(**keys):
-                yardsticks = yardsticks or measure.Sizes(source, SIZES, PICTURES)
-                made = _measured if variant is None else _measured_variant
-                done.add(keys | made(name, variant, seed, kimg, yardsticks))
+                missing.append((seed, variant, keys))
+        if flags.FLAGS.together:
+            for variant in wanted:
+                of_it = [seed for seed, other, _ in missing if other == variant]
+                for kind in [variant] if variant else sets.KINDS:
+                    _train_together(name, kind, of_it, kimg)
+        for seed, variant, keys in missing:
+            yardsticks = yardsticks or measure.Sizes(source, SIZES, PICTURES)
+            made = _measured if variant is None else _measured_variant
+            done.add(keys | made(name, variant, seed, kimg, yardsticks))
         found += _table(name, [r for r in done.rows if r.get("kimg") == kimg])
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.quality import sets
 from benchmarks.scales import shapes
 from inr_gan_jax.config import base
+from inr_gan_jax.config.recipes import RECIPES
 from inr_gan_jax.data.fit import Fit
 from inr_gan_jax.data.prepare import prepare
 
@@ -17,6 +18,7 @@ DATA = Path("runs/scales/data")
 EMBEDDINGS = ("model.embedding_coarse", "model.embedding_fine")
 # What is tried in place of `any`, whose waves are turned and fall off by 1: changes of it.
 FIRST = {f"{one}.{k}": v for one in EMBEDDINGS for k, v in (("turned", False), ("falloff", 0.5))}
+EMBEDDED = ("first", "turned", "falloff", "steeper", "random")  # whose embedding it is
 VARIANTS = {
     "first": FIRST,  # as it was measured first
     "turned": FIRST | {f"{one}.turned": True for one in EMBEDDINGS},
@@ -28,12 +30,7 @@ VARIANTS = {
     "whole": {"patches.whole": 0.5},
     "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
     "gamma": {"train.r1_gamma": 0.01},
-    "best": {
-        "train.g_lr": 0.005,
-        "train.d_lr": 0.005,
-        "train.r1_gamma": 1.0,
-        "discriminator.fixup": True,
-    },
+    "best": RECIPES["best"],
 }
 
 

@@ -143,9 +143,10 @@ def _gathered_product(x, w, shape: Shape):
     return matmul(_gathered(x, shape), w.reshape(-1, w.shape[3]))
 
 
-def _gathered_weight_gradient(x, dy, shape: Shape):
+def _gathered_weights(x, dy, shape: Shape):
+    """The gradient of weights, in the type of the sums."""
     total = product_over_rows(_gathered(x, shape), dy)
-    return total.reshape(*shape.kernel, x.shape[3], dy.shape[3]).astype(x.dtype)
+    return total.reshape(*shape.kernel, x.shape[3], dy.shape[3])
 
 
 def _input_gradient_on_cpu(dy, w, shape: Shape):
@@ -159,24 +160,19 @@ def _input_gradient_on_cpu(dy, w, shape: Shape):
 
 
 def _weight_gradient_on_cpu(x, dy, shape: Shape):
-    kernel = (*shape.kernel, x.shape[3], dy.shape[3])
     if shape.usual and winograd.pays(x, dy.shape[3]):
         return winograd.weight_gradient(x, dy)
 
-    def product(x, dy):
-        return product_over_rows(_gathered(x, shape), dy)
-
-    few = _few(x, shape)
+    product, few = functools.partial(_gathered_weights, shape=shape), _few(x, shape)
     if few == x.shape[0]:
-        total = product(x, dy)
-    else:
-        zero = jax.eval_shape(product, x[:1], dy[:1])
-        total, _ = jax.lax.scan(
-            lambda total, group: (total + product(*group), None),
-            jnp.zeros(zero.shape, zero.dtype),
-            (_in_groups(x, few), _in_groups(dy, few)),
-        )
-    return total.reshape(kernel).astype(x.dtype)
+        return product(x, dy).astype(x.dtype)
+    zero = jax.eval_shape(product, x[:1], dy[:1])
+    total, _ = jax.lax.scan(
+        lambda total, group: (total + product(*group), None),
+        jnp.zeros(zero.shape, zero.dtype),
+        (_in_groups(x, few), _in_groups(dy, few)),
+    )
+    return total.astype(x.dtype)
 
 
 def _few(x, shape: Shape) -> int:
@@ -255,7 +251,7 @@ def _primitive(name: str, derived: Callable, on_cpu: Callable, batched: Callable
 def _as_one_batch(primitive, arrays, axes, shape: Shape):
     """Of many batches of images with common weights; with weights each their own, as products.
 
-    For those XLA would convolve in groups, which no backend is quick at.
+    For those XLA would convolve in groups.
     """
     a, b = arrays
     if axes[1] is not None or primitive is weight_gradient_p:
@@ -283,7 +279,7 @@ channel_sums_p = _primitive(
 _BY_PRODUCTS = {
     convolution_p: _gathered_product,
     input_gradient_p: _phases,
-    weight_gradient_p: _gathered_weight_gradient,
+    weight_gradient_p: lambda x, dy, shape: _gathered_weights(x, dy, shape).astype(x.dtype),
 }
 
 # (cotangent, the two factors, of which the one asked for is unknown) -> its cotangent.
