@@ -6,8 +6,8 @@ For each set and seed two trainings of equal seconds: `plain` at 32 and `any` up
 distances of patches of 32 pixels at 32, 64 and 128 to real ones: of the first, enlarged by Lanczos
 (a) or rendered at the size (b), and of the second (c); and how far renders of different sizes
 agree. Rows are kept in runs/scales/rows.jsonl, and the same command goes on.
---only=shapes/turned measures a variant of (c) (see sets.VARIANTS) after as many images. --together
-trains all seeds as one program, for a GPU.
+--only=shapes/turned measures a variant of (c), or several, shapes/rate+wide (see sets.VARIANTS),
+after as many images. --together trains all seeds as one program, for a GPU.
 """
 
 import itertools
@@ -32,11 +32,14 @@ METHODS = {"a": ("plain", "lanczos"), "b": ("plain", "superres"), "c": ("any", "
 def rows() -> list[dict]:
     """Does what is not done; (c)'s distance over the better of (a) and (b) at each size."""
     seeds, minutes = flags.FLAGS.seeds, flags.FLAGS.minutes
-    known = [f"{name}{variant}" for variant in ("", *(f"/{v}" for v in sets.VARIANTS))
-             for name in sets.NAMES]  # fmt: skip
     asked = flags.FLAGS.only or list(sets.NAMES)
-    if unknown := set(asked) - set(known):
-        raise UserError(f"--only={unknown.pop()} is not one of {', '.join(known)}")
+    for one in asked:
+        name, *variant = one.split("/")
+        if name not in sets.NAMES or set("+".join(variant).split("+")) - {"", *sets.VARIANTS}:
+            raise UserError(
+                f"--only={one} is not one of {', '.join(sets.NAMES)}, alone or with / and some of "
+                f"{', '.join(sets.VARIANTS)}, joined by +"
+            )
     done, found = Rows(OUT / "rows.jsonl"), []
     for name in dict.fromkeys(one.split("/")[0] for one in asked):
         sets.prepared(name)

