@@ -27,7 +27,7 @@ def test_both_trainings_are_configurations_of_equal_networks(name):
     assert any_size.model.embedding_fine.table == 0
 
 
-@pytest.mark.parametrize("variant", [*sets.VARIANTS, "rate+wide+placed"])
+@pytest.mark.parametrize("variant", [*sets.VARIANTS, "rate+wide"])
 def test_variants_are_configurations(variant):
     """That differ from the family's by the keys which they name, and by no others."""
     plain, other = (

@@ -29,7 +29,6 @@ VARIANTS = {
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
     "whole": {"patches.whole": 0.5},
     "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
-    "placed": {"discriminator.placed": True},
     "wide": {"model.channels_at": ((SIDE, 64),)},  # the last level, which has all fine detail
     "deep": {"model.extra_layers": 3},
     "gamma": {"train.r1_gamma": 0.01},

@@ -125,8 +125,6 @@ def _check_patches(config) -> None:
             raise UserError("config.model.aspect=auto needs config.patches.largest")
         if patches.consistency:
             raise UserError("config.patches.consistency needs config.patches.largest")
-        if config.discriminator.placed:
-            raise UserError("config.discriminator.placed needs config.patches.largest")
         return
     if model.family not in families.CONTINUOUS:
         raise UserError(f"config.patches.largest: {model.family} knows its own size alone")

@@ -26,7 +26,6 @@ class DiscriminatorConfig:
     `levels`: (height, width) of smaller images that it sees too (Karnewar and Wang 2020). `fixup`:
     residual branches begin as nothing and end without an activation (Zhang et al. 2019, as in
     Huang et al. 2024). `san`: the last layer is a direction and a scale (Takida et al. 2024).
-    `placed`: of patches, it sees where in the image they lie, and at which size (see `places`).
     """
 
     architecture: str = "resnet"
@@ -41,7 +40,6 @@ class DiscriminatorConfig:
     levels: tuple = ()
     fixup: bool = False
     san: bool = False
-    placed: bool = False
 
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
@@ -56,8 +54,6 @@ class DiscriminatorConfig:
             raise ValueError(
                 f"discriminator.fixup needs architecture resnet, not {self.architecture}"
             )
-        if self.placed and self.architecture == "skip":
-            raise ValueError("discriminator.placed needs architecture resnet or orig, not skip")
         if self.channel_base < self.nominal:
             raise ValueError(
                 f"discriminator.channel_base = {self.channel_base} leaves no channels at "
@@ -73,21 +69,6 @@ class DiscriminatorConfig:
     def seen(self) -> list[int]:
         """The resolutions of `levels`."""
         return [nominal_of(*size) for size in self.levels]
-
-
-def places(windows: jax.Array, height: int, width: int) -> jax.Array:
-    """Windows int32 `[B, 3]` (see nodes.in_window) -> what a placed D sees of them `[B, H, W, 3]`.
-
-    Of each pixel its middle (x, y) in the frame, -1 to 1 (as Lin et al. 2019, "COCO-GAN", do for
-    patches), and the base-2 logarithm of the image's size over the patch's (Chai et al. 2022).
-    """
-    long, top, left = windows.astype(float).T[:, :, None]
-    of_native = max(height, width) / long
-    x = ((left + jnp.arange(width) + 0.5) * 2 / width) * of_native - 1
-    y = ((top + jnp.arange(height) + 0.5) * 2 / height) * of_native - 1
-    planes = x[:, None, :], y[:, :, None], -jnp.log2(of_native)[:, :, None]
-    shape = (len(windows), height, width)
-    return jnp.stack([jnp.broadcast_to(plane, shape) for plane in planes], axis=-1)
 
 
 def minibatch_std(x_bhwc: jax.Array, group: int) -> jax.Array:
@@ -112,7 +93,7 @@ class DiscriminatorBlock(nnx.Module):
     def __init__(self, config, nominal: int, inputs, outputs, first, *, rngs: nnx.Rngs):
         self.architecture = config.architecture
         if first or config.architecture == "skip":
-            self.from_rgb = Conv(config.channels + 3 * config.placed, inputs, 1, rngs=rngs)
+            self.from_rgb = Conv(config.channels, inputs, 1, rngs=rngs)
         if nominal in config.seen:
             self.from_level = Conv(config.channels, inputs, 1, rngs=rngs)
         self.conv0 = Conv(inputs, inputs, 3, rngs=rngs)
@@ -226,7 +207,6 @@ class Discriminator(nnx.Module):
         classes_bc=None,
         levels=(),
         *,
-        windows=None,
         dtype=jnp.float32,
         remat: bool = False,
         folded: bool = False,
@@ -238,12 +218,8 @@ class Discriminator(nnx.Module):
         `along` (with `san`): also how far features, held, lie along the last layer's direction.
         `folded`: blocks of few channels on folded grids, for TPUs; the same but for rounding.
         `levels`: the images of `config.levels`, coarse to fine, `[B, h, w, C]` each.
-        `windows`: of a `placed` one, int32 `[B, 3]`, see nodes.in_window.
         `largest_group`: of images that minibatch_std compares, where not the whole batch may be.
         """
-        if self.config.placed:
-            where = places(windows, *images_bhwc.shape[1:3])
-            images_bhwc = jnp.concatenate([images_bhwc, where.astype(images_bhwc.dtype)], axis=-1)
         inputs = jax.tree.map(lambda x: x.astype(dtype), (images_bhwc, tuple(levels)))
         if remat:  # images meet in the minibatch's deviation only
             x, rgb = one_by_one(functools.partial(self._blocks, folded=folded), inputs)

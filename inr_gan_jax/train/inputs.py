@@ -80,7 +80,7 @@ class Inputs:
     def real(self, state: TrainState, phase: Phase, batch: dict) -> dict:
         """Real images (uint8) and one-hot labels of one phase."""
         classes = self.networks.generator_config.num_classes
-        inputs = {"real": batch["image"], "real_classes": None, "real_windows": batch.get("window")}
+        inputs = {"real": batch["image"], "real_classes": None}
         inputs["real_keys"] = self.augment_keys(state, phase, REAL, self.recipe.batch_size)
         if classes:
             inputs["real_classes"] = jax.nn.one_hot(batch["label"], classes)

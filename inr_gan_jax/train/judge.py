@@ -37,7 +37,7 @@ class Judge:
         Those of both are one batch, of which no group of the minibatch's deviation mixes kinds.
         `dtype`: other than the recipe's. `along`: see Discriminator.
         """
-        pipeline, before = self.recipe.pipeline, {"fake": "", "real": "real_"}
+        pipeline, names = self.recipe.pipeline, {"fake": "classes", "real": "real_classes"}
         sizes = self.networks.discriminator_config.levels
         if "real" in images:
             real = images["real"]
@@ -49,15 +49,12 @@ class Judge:
                 for k, levels in images.items()
             }
         discriminator = self.networks.discriminator(tree_map_with_path(self._frozen, d))
-        classes, windows = (
-            [inputs[before[kind] + name] for kind in images] for name in ("classes", "windows")
-        )
+        classes = [inputs[names[kind]] for kind in images]
         *smaller, whole = map(jnp.concatenate, zip(*images.values(), strict=True))
         return discriminator(
             whole,
             None if classes[0] is None else jnp.concatenate(classes),
             smaller,
-            windows=None if windows[0] is None else jnp.concatenate(windows),
             dtype=dtype or self.dtype,
             remat=self.recipe.remat,
             folded=self.folded,

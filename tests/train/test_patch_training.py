@@ -17,7 +17,6 @@ from inr_gan_jax import config as configs
 from inr_gan_jax.cli.config import opened
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.models import inr
-from inr_gan_jax.models.networks import networks_of
 from inr_gan_jax.render.image import ContinuousImage
 from inr_gan_jax.storage.checkpoint import FOLDER
 from inr_gan_jax.train import loop
@@ -27,7 +26,7 @@ from inr_gan_jax.train.workdir import RUN_FILE
 SIZES = (8, 12, 16, 20, 24, 28, 32)
 
 
-def by_patches(placed=False, **train):
+def by_patches(**train):
     """8x8 patches of images up to 32; nodes at 4x4."""
     config = tiny(mixing_prob=0.0, classes=0, **{"path_weight": 0.0, "r1_interval": 0} | train)
     fine = dataclasses.replace(config.model.embedding_fine, finest=32)
@@ -35,8 +34,7 @@ def by_patches(placed=False, **train):
         config.model, family="inr_gan_any", upsampling="continuous", embedding_fine=fine
     )
     patches = dataclasses.replace(config.patches, largest=32, consistency=2.0)
-    discriminator = dataclasses.replace(config.discriminator, placed=placed)
-    return dataclasses.replace(config, model=model, patches=patches, discriminator=discriminator)
+    return dataclasses.replace(config, model=model, patches=patches)
 
 
 def windowed() -> dict:
@@ -98,21 +96,9 @@ def test_a_patch_of_cips_is_a_view(family):
 
 
 def test_gradients_by_their_formulas(batch):
-    """Fakes have the windows of real ones; D sees where these lie; consistency is of G alone."""
-    trainer = trainer_of(by_patches(r1_gamma=0.0, placed=True))
+    """Fake images have the windows of real ones; the consistency term is of G alone."""
+    trainer = trainer_of(by_patches(r1_gamma=0.0))
     state = settled(trainer)
-    shape = trainer.networks.discriminator_config
-    four = dataclasses.replace(shape, channels=shape.channels + 3, placed=False)
-    four = networks_of(trainer.networks.generator_config, four)
-
-    def where(size, top, left):  # by the pixel: x, y, and how many halvings until it is a patch
-        def middle(i):
-            return (2 * i + 1) / size - 1
-
-        around = [(middle(left + i), middle(top + j)) for j in range(8) for i in range(8)]
-        return np.reshape([(x, y, np.log2(size / 8)) for x, y in around], (8, 8, 3))
-
-    planes = jnp.asarray([where(*window) for window in batch["window"]], jnp.float32)
 
     def fakes(g, phase, coarser=1):
         key = jax.random.split(trainer.steps.inputs.key(state, phase), 4)[0]
@@ -124,7 +110,7 @@ def test_gradients_by_their_formulas(batch):
         return generator.patches(ws, jnp.asarray(batch["window"]), coarser=coarser)
 
     def judge(d, x):
-        return four.discriminator(d)(jnp.concatenate([x, planes], axis=-1))
+        return trainer.networks.discriminator(d)(x)
 
     def g_main(g):
         patch, half = fakes(g, Phase.G_MAIN), fakes(g, Phase.G_MAIN, coarser=2)
@@ -150,7 +136,7 @@ def test_gradients_by_their_formulas(batch):
 def test_halves_and_devices(batch):
     """Of all phases, with everything on."""
     everything = {"path_weight": 2.0, "loss": "relativistic", "r2_gamma": 0.3, "r1_gamma": 0.5}
-    config = by_patches(placed=True, **everything)
+    config = by_patches(**everything)
     augment = dataclasses.replace(config.augment, mode="fixed", p=0.8)
     config = dataclasses.replace(config, augment=augment)
     state = settled(trainer_of(config)).replace(ada_p=jnp.asarray(0.8))
@@ -228,7 +214,6 @@ def test_finest_waves_follow_the_largest_size():
         ("inr_gan", {"patches.largest": 512}, "inr_gan knows its own size alone"),
         ("inr_gan_any", {"patches.largest": 128}, r"= 128 must be 256 \(the model's\) to 65536"),
         ("inr_gan_any", {"patches.consistency": 1.0}, "needs config.patches.largest"),
-        ("inr_gan_any", {"discriminator.placed": True}, "placed needs config.patches.largest"),
         ("inr_gan_any", {"patches.largest": 512, "patches.whole": 1.5}, r"must be in \[0, 1\]"),
         ("inr_gan_any", {"patches.largest": 512, "patches.scales": "lag"}, 'did you mean "log"'),
         ("inr_gan_any", {"patches.largest": 512, "train.jitter": True}, "lie anywhere as it is"),
