@@ -25,6 +25,7 @@ def get_config():
     config.train.kimg = 200
     config.train.batch_size = 16
     config.train.r1_gamma = 0.1
+    config.train.g_lr = config.train.d_lr = 0.005
     config.train.ema_kimg = 2.0
     config.train.dtype = "float32"
     config.evaluate.metrics = "fd_pixel2k_full"

@@ -1,7 +1,8 @@
 """Makes the pictures of README and pages from the run of `make quickstart`.
 
-python docs/pictures.py                   # all of them
+python docs/pictures.py                   # all of that run
 python docs/pictures.py zoom fmm levels   # some
+python docs/pictures.py scales            # of --suite=scales --only=shapes,shapes/rate
 """
 
 import dataclasses
@@ -149,6 +150,23 @@ def levels() -> None:
     _save(figure, axes, "levels.png")
 
 
+def scales() -> None:
+    """Zooms into two images of the suite scales: trained at 32 pixels alone, and up to 128."""
+    shown = (("plain-0", 3, (-0.45, -0.25)), ("rate-1", 2, (0.05, 0.15)))
+    halves = [2.0**-n for n in range(5)]
+    figure, axes = plt.subplots(2, 5, figsize=(8, 3.3), gridspec_kw={"wspace": 0, "hspace": 0})
+    for row, (run, seed, at) in enumerate(shown):
+        image = inr_gan_jax.load(Path("runs/scales/shapes") / run).image(seed)
+        for column, half in enumerate(halves):
+            x, y = (np.clip(v, half - 1, 1 - half) for v in at)
+            window = (x - half, y - half, x + half, y + half)
+            axes[row, column].imshow(to_uint8(image.render(192, 192, window=window)))
+            axes[0, column].set_title(f"x {1 / half:g}", fontsize=9)
+    axes[0, 0].set_ylabel("trained at\n32x32", fontsize=9)
+    axes[1, 0].set_ylabel("patches up\nto 128x128", fontsize=9)
+    _save(figure, axes, "scales.png")
+
+
 def _save(figure, axes, name: str) -> None:
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -157,9 +175,10 @@ def _save(figure, axes, name: str) -> None:
     plt.close(figure)
 
 
-PICTURES = {f.__name__: f for f in (digits, one_function, inpainted, zoom, fmm, levels)}
+USUAL = (digits, one_function, inpainted, zoom, fmm, levels)
+PICTURES = {f.__name__: f for f in (*USUAL, scales)}
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or PICTURES:
+    for name in sys.argv[1:] or [f.__name__ for f in USUAL]:
         PICTURES[name]()
