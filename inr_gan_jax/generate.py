@@ -4,7 +4,7 @@
     python -m inr_gan_jax.generate --checkpoint=runs/digits --seeds=3,7 --truncation=0.7 \\
         --format=npy --outdir=out
     python -m inr_gan_jax.generate --checkpoint=runs/digits --seeds=0-3 --size=100x50 \\
-        --window=-1,0,1,1 --superres_from=1 --density=inf --samples=4 --outdir=halves
+        --window=-1,0,1,1 --samples=4 --outdir=halves
 
 Without a flag about the view (--size to --tables) images are those of the training grid. The frame
 of the training images is -1,-1,1,1: left, bottom, right, top. For one huge image:

@@ -1,5 +1,6 @@
 """A script with which a shell completes commands, flags, configurations and files.
 
+    mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions
     inr-gan completion bash > ~/.local/share/bash-completion/completions/inr-gan
     inr-gan completion zsh > ~/.zfunc/_inr-gan   # with fpath+=~/.zfunc before compinit in ~/.zshrc
     inr-gan completion fish > ~/.config/fish/completions/inr-gan.fish

@@ -61,6 +61,8 @@ def located(argv: list[str]) -> list[str]:
 def _file(named: str) -> str:
     path, colon, rest = named.partition(":")
     name = re.fullmatch(r"(?:configs/)?([^/]+?)(?:\.py)?", path)
+    if Path(path).is_file() and not path.endswith(".py"):
+        raise UserError(f"--config={named}: no configuration: these are Python files, x.py")
     if name is None or Path(path).is_file():
         return named
     for folder in (Path("configs"), SHIPPED):
@@ -98,6 +100,8 @@ def _explain(error: Exception, argv: list[str]) -> str:
         where += f", line {line}"
     if isinstance(cause, OSError):  # a file that is not there: the last line says so
         return f"--config={where}: {str(cause).splitlines()[-1].strip()}"
+    if isinstance(cause, AttributeError) and cause.name == "get_config":
+        return f"--config={where}: no configuration: it has no function get_config()"
     kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
     return f"--config={where}: {kind}{' '.join(str(cause).split())}"
 

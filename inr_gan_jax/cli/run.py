@@ -17,6 +17,10 @@ def reports_user_errors(command: Callable[..., int | None]) -> Callable[..., int
             return command(*args, **kwargs) or 0
         except UserError as error:
             return _report(str(error))
+        except KeyError as error:  # epath's of "gss://bucket"
+            if not str(error.args[0]).endswith("://"):
+                raise
+            return _report(f"paths that begin with {error.args[0]} are not known; gs://... are")
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
@@ -38,7 +42,7 @@ def run(
 
     def parsed(argv: list[str]) -> list[str]:
         try:
-            return parse(argv)
+            return parse(["--help" if word == "-h" else word for word in argv])
         except SystemExit:  # --help, which absl counts as a failure
             sys.exit(0)
         except UserError as error:

@@ -57,8 +57,8 @@ def _parse(name: str) -> Metric:
     match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(
-            f"config.evaluate.metrics: {name!r} is no metric; there are {', '.join(KNOWN)}"
-            + nearest(name, KNOWN)
+            f"config.evaluate.metrics: {name!r} is no metric; there are {', '.join(KNOWN)}, "
+            "and the same of other counts (fd_pixel2k_full)" + nearest(name, KNOWN)
         )
     if match["space"]:
         count = int(match["ppl_count"] or 0) * (1000 if match["ppl_thousand"] else 1)

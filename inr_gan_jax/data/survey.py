@@ -82,7 +82,10 @@ class Survey:
                 self.found.append(result)
         self.bad.check()
         if not good:
-            raise UserError(f"{store.path} holds no images: give the folder or zip that does")
+            first = f" that can be read ({self.bad.reasons[0]})" if self.bad.reasons else ""
+            raise UserError(
+                f"{store.path} holds no images{first}: give the folder or zip that does"
+            )
         self.store = store.only(good)
 
     @property

@@ -7,7 +7,7 @@ import re
 import jax
 from jax.experimental import topologies
 
-from inr_gan_jax.errors import UserError, nearest
+from inr_gan_jax.errors import UserError, nearest, pip_install
 
 # How libtpu is to see each kind: a v4 chip's two cores as one device, as they are used.
 KINDS = {"v4": {"chip_config_name": "megacore"}, "v5e": {}, "v5p": {}, "v6e": {}}
@@ -92,8 +92,7 @@ def _tpus(topology: str, kind: str, shape: str) -> list[jax.Device]:
 def _check_compiler(topology: str, package: str, what: str, extra: str, device: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise UserError(
-            f"--topology={topology} needs {what}: pip install -c constraints.txt -e .[{extra}] "
-            f"(no {device} is needed)"
+            f"--topology={topology} needs {what}: {pip_install(extra)} (no {device} is needed)"
         )
 
 

@@ -80,6 +80,11 @@ def refuse_others(path: epath.Path) -> None:
     for beginning, what in _BEGINNINGS.items():
         if head.startswith(beginning):
             raise UserError(f"{path} is {what}")
+    if path.suffix == ".inr":
+        raise UserError(
+            f"{path} holds functions, without the generator that made them: "
+            "python -m inr_gan_jax.render --image=FILE, or inr_gan_jax.open_image"
+        )
     if size and told is None:
         raise UserError(
             f"{path} is a safetensors file, arrays without the network's description: {CONVERTED}"

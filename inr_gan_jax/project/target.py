@@ -128,6 +128,8 @@ def read_points(path: epath.PathLike, channels: int) -> Scattered:
     try:
         data = epath.Path(path).expanduser().read_bytes()
         if str(path).lower().endswith(".csv"):
+            if not data.strip():
+                raise ValueError("it is empty")
             array = np.loadtxt(io.StringIO(data.decode()), delimiter=",", ndmin=2)
         else:
             array = np.load(io.BytesIO(data), allow_pickle=False)

@@ -7,7 +7,7 @@ the same command goes on; float32 pixels (.npy); or an .inr file, which is the i
     python -m inr_gan_jax.render --checkpoint=runs/digits --seed=3 --size=2048x2048 --dest=huge.tif
     python -m inr_gan_jax.render --checkpoint=runs/digits --seeds=0-15 --dest=many.inr
     python -m inr_gan_jax.render --image=many.inr --index=3 --window=-0.5,-0.5,0.5,0.5 \\
-        --size=300x300 --superres_from=1 --density=inf --samples=4 --dest=detail.webp
+        --size=300x300 --samples=4 --dest=detail.webp
     python -m inr_gan_jax.render --image=many.inr --size=1000x1000 --dest=zoom.dzi
 
 The frame of the training images is -1,-1,1,1: left, bottom, right, top; windows may go beyond.

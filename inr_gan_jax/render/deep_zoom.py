@@ -55,7 +55,7 @@ def save(
     journal = Journal(path.with_name(f"{path.name}.part.json"), image, view, **settings)
     if journal.done() is None and folder.exists():
         if not overwrite:
-            raise UserError(f"{folder} is of another pyramid: delete it, or say overwrite")
+            raise UserError(f"{folder} is of another pyramid: delete it, or --overwrite it")
         path.unlink(missing_ok=True)
         for level in [f for f in folder.iterdir() if f.name.isdecimal()]:
             level.rmtree()

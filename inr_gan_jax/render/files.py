@@ -93,7 +93,7 @@ def writable(path: epath.PathLike, overwrite: bool, hint: str = "") -> Iterator[
         if path.is_dir():
             raise UserError(f"{path} is a folder: give a file")
         if path.exists() and not overwrite:
-            raise UserError(f"{path} exists: delete it, choose another name, or say overwrite")
+            raise UserError(f"{path} exists: delete it, choose another name, or --overwrite it")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path
     except OSError as error:

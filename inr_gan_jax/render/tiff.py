@@ -43,7 +43,7 @@ def save(image: Tiled, path: epath.Path, view: View, tile: int, overwrite: bool)
     journal = Journal(f"{part}.json", image, view, tile=tile)
     done = journal.done() if part.exists() else 0
     if done is None and not overwrite:
-        raise UserError(f"{part} is the beginning of another render: delete it, or say overwrite")
+        raise UserError(f"{part} is the beginning of another render: delete it, or --overwrite it")
     if not done:
         journal.write(0)
         _create(part, view, image.channels, tile)

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from inr_gan_jax.errors import UserError
+from inr_gan_jax.errors import UserError, pip_install
 
 
 def use_compilation_cache(directory: str | None = None) -> None:
@@ -73,7 +73,7 @@ def idle_accelerator(root: str | os.PathLike = "/") -> str | None:
         if "cpu" in (jax.config.jax_platforms or ""):
             return f"{present}: unset JAX_PLATFORMS={jax.config.jax_platforms}"
         if not importlib.util.find_spec(plugin):
-            return f"{present}: pip install -c constraints.txt -e .[{extra}]"
+            return f"{present}: {pip_install(extra)}"
         return f"{present}: {plugin} is installed, but jax cannot use it (see its warnings)"
     return None
 

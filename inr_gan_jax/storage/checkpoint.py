@@ -305,9 +305,10 @@ def _located(path: epath.Path) -> tuple[epath.Path, int | None]:
     elif path.name.isdecimal() and _is_finished(path):
         return path.parent, int(path.name)
     if not any(_is_finished(folder) for folder in _step_folders(path)):
-        raise UserError(
-            f"{path}: no finished checkpoint here; give a workdir, its {FOLDER}/ or one step in it"
-        )
+        where = f"give a workdir, its {FOLDER}/ or one step in it"
+        if path.name == FOLDER:
+            where = "a run saves one every config.log.checkpoint_kimg, or when Ctrl-C stops it"
+        raise UserError(f"{path}: no finished checkpoint here; {where}")
     return path, None
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from etils import epath
 from tqdm import tqdm
 
-from inr_gan_jax.errors import UserError
+from inr_gan_jax.errors import UserError, pip_install
 
 PREFIX = "hf://"
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?/?")
@@ -104,7 +104,7 @@ def _library():
     except ImportError:
         raise UserError(
             f"{PREFIX}... needs the hub's client library: pip install huggingface_hub (here: "
-            "pip install -c constraints.txt -e .[hf])"
+            f"{pip_install('hf')})"
         ) from None
     return huggingface_hub
 

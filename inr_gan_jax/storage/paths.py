@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import pathlib
 from collections.abc import Iterator
 
 from etils import epath
@@ -13,6 +14,17 @@ from inr_gan_jax.errors import UserError
 # gcsfs keeps a folder's list for ever, though tensorstore and other processes write there too.
 conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs a traceback of what it raises, too
+
+
+@epath.register_path_cls(["http://", "https://", "ftp://", "file://", "hf://"])
+class _Unread(pathlib.PurePosixPath):
+    """What epath would make a KeyError of: addresses of what is no disk and no bucket."""
+
+    def __new__(cls, path: str):
+        raise UserError(
+            f"{path} is no path: fetch what is there, and give the file or folder; buckets are "
+            "gs://... or s3://..., and models on a hub hf://user/model, where a model is wanted"
+        )
 
 
 def is_cloud(path: epath.PathLike) -> bool:

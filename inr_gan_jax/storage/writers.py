@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from inr_gan_jax.errors import UserError
+from inr_gan_jax.errors import UserError, pip_install
 from inr_gan_jax.runtime.processes import by_first
 from inr_gan_jax.storage.atomic import replaced
 from inr_gan_jax.storage.events import SummaryWriter
@@ -43,7 +43,7 @@ def _mirror(name: str, workdir: epath.Path) -> Mirror:
     except ImportError as error:
         raise UserError(
             f"config.log.writers: {name} is not installed ({error}): pip install {PROGRAMS[name]} "
-            f"(here: pip install -c constraints.txt -e .[{name}])"
+            f"(here: {pip_install(name)})"
         ) from None
     path, title, before = workdir / IDS, os.path.basename(os.path.abspath(workdir)), None
     try:

@@ -86,7 +86,8 @@ class Run:
         self.agreement = Agreement(trainer.mesh)
         self.health = Health(self.config.train.max_nonfinite)
         self.state, self.images, self.iteration = self._start()
-        self.since = since(self.workdir, self.images)
+        total = round(self.config.train.kimg * 1000)
+        self.since = since(self.workdir, self.images, total)
         if self.since.augmented:
             self.state = trainer.with_ada_p(self.state, self.config.augment.p)
         monitor.going_on_from(self.images)

@@ -25,6 +25,7 @@ from inr_gan_jax.train.lease import Lease
 from inr_gan_jax.train.means import Means, means_of
 
 RUN_FILE = "run.json"
+SCRIPT = "inr-gan"  # the console command
 
 
 @contextlib.contextmanager
@@ -81,7 +82,8 @@ def _claim(
     changes.accept(record, ours, config, source, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     lease.take()
-    record["config"], record["command"] = configs.to_plain(config), _command()
+    record["config"] = configs.to_plain(config)
+    record.setdefault("command", _command())
     _write_record(path, record)
     before = json.dumps(record)
     means = means_of(config, networks, record)
@@ -93,6 +95,8 @@ def _claim(
 def _command() -> str:
     """What started this process, as one types it: a run's record says how it came about."""
     python, *rest = sys.orig_argv
+    if rest and os.path.basename(rest[0]) == SCRIPT:  # the console script, a file for Python
+        return shlex.join([SCRIPT, *rest[1:]])
     return shlex.join([os.path.basename(python), *rest])
 
 
@@ -108,13 +112,20 @@ class Since(NamedTuple):
     lines: list[str]
 
 
-def since(workdir: epath.Path, images: int) -> Since:
-    """Dates what changed at this start, which goes on from `images`; all processes call this."""
+def since(workdir: epath.Path, images: int, total: int) -> Since:
+    """Dates what changed at this start, which goes on from `images`; all processes call this.
+
+    The record's command is this start's, where it trains: there are less than `total` images yet.
+    """
 
     def settle() -> list:
         path = workdir / RUN_FILE
         record = _read_record(path)
-        if changes.dated(record, images):
+        before = json.dumps(record)
+        changes.dated(record, images)
+        if images < total:
+            record["command"] = _command()
+        if json.dumps(record) != before:
             _write_record(path, record)
         order, anew = changes.order_from(record), changes.augmented_anew(record, images)
         return [order, anew, changes.lines(record)]

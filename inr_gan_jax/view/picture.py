@@ -69,7 +69,8 @@ def parse(text: str | Mapping[str, str]) -> Picture:
     for name, value in given.items():
         if name not in _FIELDS:
             raise UserError(
-                f"{name!r} is not one of {', '.join(_FIELDS)}{nearest(name, list(_FIELDS))}"
+                f"a picture is told like seeds=1,2&u=0.3: {name!r} is not one of "
+                f"{', '.join(_FIELDS)}{nearest(name, list(_FIELDS))}"
             )
         field, read = _FIELDS[name]
         try:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from inr_gan_jax import config as configs
 from inr_gan_jax import generate, main
+from inr_gan_jax.cli import run as command_line
 from inr_gan_jax.data.sources import open_source
 from inr_gan_jax.errors import UserError
 
@@ -72,18 +73,13 @@ def run_of(workdir) -> Path:
     "arguments, expected",
     [
         ([], "give a configuration: --config=configs/digits.py"),
-        (
-            ["--config=configs/digit.py"],
-            "--config=configs/digit.py: no such file or name; there are any",
-        ),
-        ([DIGITS, "--config.train.batchsize=3"], 'did you mean "config.train.batch_size"'),
+        ([DIGITS, "--wrkdir=x"], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
         (
             ["--config=digits", "--config.train.batch_size=x"],
             "--config.train.batch_size=x: invalid literal",
         ),
-        ([DIGITS, "--wrkdir=x"], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
+        ([f"--config={ROOT}/inr_gan_jax/errors.py"], "it has no function get_config()"),
         ([DIGITS, "train"], "unexpected argument 'train': flags look like --name=value"),
-        ([DIGITS, "--config.data.source=/no/data.zip"], "/no/data.zip does not exist"),
         ([DIGITS, "--workdir=setup.cfg/x"], "workdir setup.cfg/x cannot be used: "),
     ],
 )
@@ -96,6 +92,49 @@ def test_in_a_process(arguments, expected, tmp_path):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert expected in done.stderr and done.stdout == ""
     assert [p.name for p in tmp_path.iterdir()] == ["setup.cfg"]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (
+            ["--config=configs/digit.py"],
+            "--config=configs/digit.py: no such file or name; there are any",
+        ),
+        ([DIGITS, "--config.train.batchsize=3"], 'did you mean "config.train.batch_size"'),
+        ([f"--config={ROOT}/README.md"], "README.md: no configuration: these are Python files"),
+    ],
+)
+def test_configurations_that_are_none(arguments, expected):
+    with flagsaver.flagsaver(), pytest.raises(UserError) as caught:
+        flags.FLAGS["config"].value = None
+        main.parse_flags(["main", *arguments])
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind, code", [("gss://", 2), ("name", None)])
+def test_buckets_of_no_known_kind(kind, code, capsys):
+    """What epath raises for them is a line; another KeyError is a mistake of ours."""
+
+    @command_line.reports_user_errors
+    def command():
+        return {}[kind]
+
+    if code is None:
+        with pytest.raises(KeyError):
+            command()
+    else:
+        assert command() == code
+        assert "paths that begin with gss:// are not known" in capsys.readouterr().err
+
+
+def test_h_is_help(monkeypatch):
+    monkeypatch.setattr(
+        command_line.app, "run", lambda _, flags_parser: flags_parser(["x", "-h", "--h=1"])
+    )
+    seen = []
+    command_line.run(None, seen.append)
+    assert seen == [["x", "--help", "--h=1"]]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +260,7 @@ def test_unusable_workdirs(tmp_path):
         ({"seeds": "1", "latents": "z.npy"}, "one of the two"),
         ({"seeds": "1", "truncation": "nan"}, "--truncation=nan must be finite"),
         ({"seeds": "1", "checkpoint": "/no/run"}, "/no/run: no such folder"),
+        ({"seeds": "1", "checkpoint": "https://a.co/b/c"}, "https://a.co/b/c is no path: fetch"),
     ],
 )
 def test_generate(changes, expected, tmp_path):

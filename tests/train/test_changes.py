@@ -1,6 +1,7 @@
 """A run that goes on with other data or another recipe: only if asked, with a date, exactly."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def config(kimg, **keys):
     return parse(draft)
 
 
-def test_going_on_with_other_data_and_batches_is_exact(tmp_path, capsys):
+def test_going_on_with_other_data_and_batches_is_exact(tmp_path, capsys, monkeypatch):
     few, many = folder(tmp_path / "few", 12), folder(tmp_path / "many", 19)
     one, two = tmp_path / "one", tmp_path / "two"
     loop.train(config(0.024), few, one)
@@ -48,12 +49,16 @@ def test_going_on_with_other_data_and_batches_is_exact(tmp_path, capsys):
     loop.train(config(0.056, **other, **{"train.on_change": "continue"}), many, one)
     cut_back(one, 4, two)
     capsys.readouterr()
-    loop.train(config(0.056, **other), many, two)  # it is this run now
+    for flag in ("--what=trains", "--what=finds_it_done"):
+        monkeypatch.setattr(sys, "orig_argv", ["/x/python3.11", "/x/inr-gan", "train", flag])
+        loop.train(config(0.056, **other), many, two)  # it is this run now
     told = capsys.readouterr().out
     assert "going on from 0.04 kimg" in told
     assert "since 0.024 kimg: config.train.batch_size was 8, now 16" in told
     assert_same_run(one, two)
-    (change,) = json.loads((two / "run.json").read_text())["changes"]
+    record = json.loads((two / "run.json").read_text())
+    assert record["command"] == "inr-gan train --what=trains"
+    (change,) = record["changes"]
     assert change["images"] == 24 and change["changed"]["config.train.batch_size"] == [8, 16]
     assert "was 8, now 16" in (one / "log.txt").read_text()
 
