@@ -3,6 +3,8 @@
 Each with what of the released recipe it changes.
 """
 
+from inr_gan_jax.config.recipes import RECIPES
+
 RELATIVISTIC = {"train.loss": "relativistic", "train.r2_gamma": -1.0}
 COSINE = {"schedule.kind": "cosine", "schedule.lr": 0.1}
 
@@ -17,6 +19,11 @@ FALLOFF, STEEPER, STEEPEST = (
 ANY_SCALE = SMALL | CONTINUOUS | NO_TABLES | FALLOFF | {"model.rank": 10}
 TURNED = {"model.embedding_coarse.turned": True, "model.embedding_fine.turned": True}
 TURNED_STEEPER = ANY_SCALE | STEEPER | TURNED
+SPIRAL = {
+    f"model.embedding_{which}.{key}": value
+    for which in ("coarse", "fine")
+    for key, value in {"turned": False, "diagonal": False, "spiral": True}.items()
+}
 FIXUP = {"discriminator.fixup": True}
 GAMMA = {"train.r1_gamma": 1.0}
 LR = {"train.g_lr": 0.005, "train.d_lr": 0.005}
@@ -93,6 +100,7 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "any-scale, turned": ANY_SCALE | TURNED,
     "any-scale, turned, falloff 1": TURNED_STEEPER,
     "any-scale, turned, falloff 1, smallest batch": TURNED_STEEPER | {"train.batch_size": 8},
+    "any-scale, spiral, best": ANY_SCALE | STEEPER | SPIRAL | RECIPES["best"],
     "smallest batch": {"train.batch_size": 8},
     "higher rank": {"model.rank": 8},
     **ALSO,

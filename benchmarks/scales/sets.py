@@ -27,6 +27,11 @@ VARIANTS = {
     "random": FIRST
     | {f"{one}.log": 0 for one in EMBEDDINGS}
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
+    "spiral": {
+        f"{one}.{key}": value
+        for one in EMBEDDINGS
+        for key, value in {"turned": False, "diagonal": False, "spiral": True}.items()
+    },
     "whole": {"patches.whole": 0.5},
     "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
     "wide": {"model.channels_at": ((SIDE, 64),)},  # the last level, which has all fine detail

@@ -31,6 +31,8 @@ class Embedding:
     `finest`: the resolution whose log frequencies there are, where it is more than the grid's.
     `falloff`: log directions of frequency f have amplitude f^-falloff, the lowest one 1.
     `turned`: each octave's log directions are turned beyond those of the one before.
+    `spiral`: `log` directions exactly, from lowest to highest frequency in equal ratios, each
+    turned by the golden section of half a turn: no two share a frequency or an axis.
     """
 
     raw: bool = False
@@ -48,11 +50,16 @@ class Embedding:
     finest: int = 0
     falloff: float = 0.0
     turned: bool = False
+    spiral: bool = False
 
     def __post_init__(self):
         if self.distribution not in ("normal", "uniform"):
             raise ValueError(
                 f"embedding distribution is {self.distribution!r}, not normal or uniform"
+            )
+        if self.spiral and (self.turned or self.diagonal):
+            raise ValueError(
+                "an embedding's spiral is in place of turned and diagonal: set both False"
             )
 
     def log_directions(self, size: tuple[int, int]) -> np.ndarray:
@@ -60,6 +67,10 @@ class Embedding:
         if not self.log:
             return np.zeros((0, 2))
         octaves = math.ceil(math.log2(max(self.finest, *size)))
+        if self.spiral:
+            frequencies = np.geomspace(1, 2.0 ** (octaves - 1), self.log) * 2 * math.pi / 4
+            along = np.stack([frequencies, np.zeros(self.log)], -1)
+            return _turned(along, np.arange(self.log) * 2 * TURN)
         frequencies = 2.0 ** np.arange(octaves) * 2 * math.pi / 4
         units = [(0, 1), (1, 0)]
         if self.diagonal:  # unit vectors at sqrt(1/2) of the frequency

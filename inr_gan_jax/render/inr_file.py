@@ -27,7 +27,8 @@ from inr_gan_jax.models.fourier import Embedding
 from inr_gan_jax.models.parameters import Block, InrParams, InrSpec, Layer
 from inr_gan_jax.storage.atomic import replaced
 
-READS = (1, 2, 3, 4)  # 2: networks known at nodes; 3: nodes read by splines; 4: turned waves
+# 2: networks known at nodes; 3: nodes read by splines; 4: turned waves; 5: waves on a spiral
+READS = (1, 2, 3, 4, 5)
 KEY = "inr_gan_jax"  # in the metadata
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
@@ -68,7 +69,10 @@ def encoded(params: InrParams, dtype: str = "float32") -> tuple[bytes, int]:
 
 def _version(spec: InrSpec) -> int:
     """The first that knows this network."""
-    if any(block.embedding and block.embedding.turned for block in spec.blocks):
+    embeddings = [block.embedding for block in spec.blocks if block.embedding]
+    if any(embedding.spiral for embedding in embeddings):
+        return 5
+    if any(embedding.turned for embedding in embeddings):
         return 4
     return 3 if spec.upsampling == "spline" else 2
 

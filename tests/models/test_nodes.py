@@ -30,13 +30,14 @@ WIDTH, HEIGHT = 8, 16
 both = pytest.mark.parametrize("nodes", nodes_module.READS)
 
 
-def configured(family="inr_gan_any", table=3, nodes="bilinear"):
-    """Nodes of one level, or of two that are read by splines."""
+def configured(family="inr_gan_any", table=3, nodes="bilinear", **waves):
+    """Nodes of one level, or of two that are read by splines; `waves` as an embedding has them."""
     config = base(family, height=HEIGHT, width=WIDTH, channels=1, z_dim=8, w_dim=8,
                   channel_base=128, channel_max=8, rank=2, fine_from=16, nodes=nodes,
                   input_resolution=4 if nodes == "spline" else 8)  # fmt: skip
     model = config.model
-    model.embedding_coarse.log = model.embedding_fine.log = 32
+    for embedding in (model.embedding_coarse, model.embedding_fine):
+        embedding.update(log=32, **waves)
     model.embedding_coarse.table = model.embedding_fine.table = table
     model.embedding_fine.random = 4
     model.embedding_fine.finest = 64 if family == "inr_gan_any" else 0
@@ -45,8 +46,8 @@ def configured(family="inr_gan_any", table=3, nodes="bilinear"):
 
 
 @functools.cache
-def image(nodes="bilinear") -> ContinuousImage:
-    config = parse(configured(nodes=nodes))
+def image(nodes="bilinear", **waves) -> ContinuousImage:
+    config = parse(configured(nodes=nodes, **waves))
     networks = networks_of(config.model, config.discriminator)
     generator = networks.generator(*networks.init_generator(jax.random.key(0)))
     ws = jax.random.normal(jax.random.key(1), (1, networks.num_styles, 8))
@@ -306,9 +307,30 @@ def test_turned_directions_share_no_axis():
     assert gaps.min() > np.pi / 2 / len(first) / 3 and gaps.max() < 3 * np.pi / 2 / len(first)
 
 
+def test_a_spiral_shares_no_frequency_and_no_axis():
+    """As many as are asked for, from the same lowest to the same highest, over all axes."""
+    plain = Embedding(log=32, finest=128)
+    spiral = dataclasses.replace(plain, spiral=True).log_directions((16, 16))
+    lengths = np.linalg.norm(spiral, axis=1)
+    ends = np.linalg.norm(plain.log_directions((16, 16)), axis=1)
+    assert len(spiral) == 32 and np.allclose(lengths[[0, -1]], [ends.min(), ends.max()])
+    np.testing.assert_allclose(lengths[1:] / lengths[:-1], 64 ** (1 / 31))
+    for some in (spiral, spiral[-8:]):  # of the finest alone too
+        axes = np.sort(np.arctan2(some[:, 1], some[:, 0]) % np.pi)
+        gaps = np.diff(axes, append=axes[0] + np.pi) * len(some) / np.pi
+        assert gaps.min() > 1 / 3 and gaps.max() < 3
+    with pytest.raises(ValueError, match="in place of turned and diagonal"):
+        Embedding(log=8, spiral=True, turned=True)
+
+
 def test_as_a_file_of_its_own(tmp_path):
-    """Version 2, 3 of splines, 4 of turned waves; without nodes it may be 1, with no later keys."""
-    made = {2: _unturned(image("bilinear")), 3: _unturned(image("spline")), 4: image("spline")}
+    """Versions of what older releases do not know; without nodes 1, with no later keys."""
+    made = {
+        2: image("bilinear", turned=False),
+        3: image("spline", turned=False),
+        4: image("spline"),
+        5: image("bilinear", turned=False, diagonal=False, spiral=True),
+    }
     for version, one in made.items():
         one.save(tmp_path / "one.inr", overwrite=True)
         opened = open_image(tmp_path / "one.inr")
@@ -321,7 +343,7 @@ def test_as_a_file_of_its_own(tmp_path):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for block in header["spec"]["blocks"]:
         if block["embedding"]:
-            for key in ("finest", "falloff", "turned"):
+            for key in ("finest", "falloff", "turned", "spiral"):
                 del block["embedding"][key]
 
     def write(version):
@@ -330,19 +352,9 @@ def test_as_a_file_of_its_own(tmp_path):
 
     write(1)
     np.testing.assert_array_equal(open_image(tmp_path / "old.inr").render(), _of_cells().render())
-    write(5)
-    with pytest.raises(UserError, match="version 5 of the .inr format; .* reads 1, 2, 3, 4"):
+    write(6)
+    with pytest.raises(UserError, match="version 6 of the .inr format; .* reads 1, 2, 3, 4, 5"):
         open_image(tmp_path / "old.inr")
-
-
-def _unturned(one: ContinuousImage) -> ContinuousImage:
-    spec = one.params.spec
-    blocks = [
-        dataclasses.replace(b, embedding=dataclasses.replace(b.embedding, turned=False))
-        if b.embedding else b for b in spec.blocks
-    ]  # fmt: skip
-    spec = dataclasses.replace(spec, blocks=tuple(blocks))
-    return ContinuousImage(dataclasses.replace(one.params, spec=spec))
 
 
 def test_what_it_cannot_be():
