@@ -353,10 +353,9 @@ def test_points_are_read_from_both_kinds_of_files(tmp_path):
         ("0,0\n", r"holds \[1, 2\], not \[n, 3\]: rows of x, y and 1 value$"),
         ("x,y,v\n0,0,0\n", "cannot be read as rows of x, y and 1 value"),
         ("0,0,1\n0,0\n", "cannot be read as rows"),
-        ("", r"holds \[0, 1\], not \[n, 3\]"),
+        ("", "cannot be read as rows of x, y and 1 value: it is empty"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:loadtxt")
 def test_points_that_are_none(tmp_path, rows, message):
     (tmp_path / "p.csv").write_text(rows)
     with pytest.raises(UserError, match=message):

@@ -101,8 +101,8 @@ def edited(path, change) -> None:
 
 
 CHANGES = {
-    "version 5 of the .inr format; this inr_gan_jax reads 1, 2, 3, 4": lambda h, t: h.update(
-        version=5
+    "version 6 of the .inr format; this inr_gan_jax reads 1, 2, 3, 4, 5": lambda h, t: h.update(
+        version=6
     ),
     "damaged: its network cannot be read": lambda h, t: h["spec"].pop("blocks"),
     "its network cannot be read (": lambda h, t: h["spec"].update(depth=3),
