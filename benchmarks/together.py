@@ -109,6 +109,7 @@ class _Run:
         networks = networks_of(self.config.model, self.config.discriminator)
         hold = workdir.opened(epath.Path(folder), self.config, self.source, networks)
         self.means, _ = stack.enter_context(hold)
+        workdir.record_command(epath.Path(folder))
         self.class_counts = self.source.class_counts if self.config.model.num_classes else ()
         keeper = Checkpoints(epath.Path(folder) / FOLDER, keep=points)
         self._checkpoints = stack.enter_context(keeper)

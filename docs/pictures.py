@@ -69,6 +69,12 @@ def inpainted() -> None:
         shutil.copy(outdir / "comparison.png", DOCS / "inpainted.png")
 
 
+def closer(at: tuple[float, float], half: float) -> tuple[float, float, float, float]:
+    """The window of half a side `half` about a point, or the nearest that the frame holds."""
+    x, y = (np.clip(v, half - 1, 1 - half) for v in at)
+    return x - half, y - half, x + half, y + half
+
+
 def zoom() -> None:
     """The pixels and the function, closer and closer; and functions between functions."""
     model = inr_gan_jax.load(RUN)
@@ -77,8 +83,7 @@ def zoom() -> None:
     halves = [2.0**-n for n in range(5)]
     figure, axes = plt.subplots(3, 5, figsize=(8, 4.9), gridspec_kw={"wspace": 0, "hspace": 0})
     for column, half in enumerate(halves):
-        middle = [np.clip(v, half - 1, 1 - half) for v in at]
-        window = (middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)
+        window = closer(at, half)
         close = image.render(192, 192, window=window, align="center")[..., 0]
         for row, shown in enumerate((pixels, close)):
             extent = (-1, 1, -1, 1) if row == 0 else (window[0], window[2], window[1], window[3])
@@ -158,9 +163,8 @@ def scales() -> None:
     for row, (run, seed, at) in enumerate(shown):
         image = inr_gan_jax.load(Path("runs/scales/shapes") / run).image(seed)
         for column, half in enumerate(halves):
-            x, y = (np.clip(v, half - 1, 1 - half) for v in at)
-            window = (x - half, y - half, x + half, y + half)
-            axes[row, column].imshow(to_uint8(image.render(192, 192, window=window)))
+            close = image.render(192, 192, window=closer(at, half))
+            axes[row, column].imshow(to_uint8(close))
             axes[0, column].set_title(f"x {1 / half:g}", fontsize=9)
     axes[0, 0].set_ylabel("trained at\n32x32", fontsize=9)
     axes[1, 0].set_ylabel("patches up\nto 128x128", fontsize=9)

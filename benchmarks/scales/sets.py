@@ -7,6 +7,7 @@ shapes/rate+wide.
 from pathlib import Path
 
 from benchmarks.quality import sets
+from benchmarks.quality.candidates import LR, SPIRAL
 from benchmarks.scales import shapes
 from inr_gan_jax.config import base
 from inr_gan_jax.config.recipes import RECIPES
@@ -27,13 +28,9 @@ VARIANTS = {
     "random": FIRST
     | {f"{one}.log": 0 for one in EMBEDDINGS}
     | {"model.embedding_coarse.random": 32, "model.embedding_fine.random": 48},
-    "spiral": {
-        f"{one}.{key}": value
-        for one in EMBEDDINGS
-        for key, value in {"turned": False, "diagonal": False, "spiral": True}.items()
-    },
+    "spiral": SPIRAL,
     "whole": {"patches.whole": 0.5},
-    "rate": {"train.g_lr": 0.005, "train.d_lr": 0.005},
+    "rate": LR,
     "wide": {"model.channels_at": ((SIDE, 64),)},  # the last level, which has all fine detail
     "deep": {"model.extra_layers": 3},
     "gamma": {"train.r1_gamma": 0.01},

@@ -28,7 +28,7 @@ from inr_gan_jax.train.state import TrainState, checkpoint_items
 from inr_gan_jax.train.trainer import Trainer
 from inr_gan_jax.train.transfer import transfer
 from inr_gan_jax.train.watch import Watch
-from inr_gan_jax.train.workdir import opened, since
+from inr_gan_jax.train.workdir import opened, record_command, since
 
 
 def train(
@@ -86,8 +86,7 @@ class Run:
         self.agreement = Agreement(trainer.mesh)
         self.health = Health(self.config.train.max_nonfinite)
         self.state, self.images, self.iteration = self._start()
-        total = round(self.config.train.kimg * 1000)
-        self.since = since(self.workdir, self.images, total)
+        self.since = since(self.workdir, self.images)
         if self.since.augmented:
             self.state = trainer.with_ada_p(self.state, self.config.augment.p)
         monitor.going_on_from(self.images)
@@ -112,6 +111,7 @@ class Run:
         if old := self.best.too_old(start):
             monitor.say(f"ended before, at {start / 1000:g} kimg: {old}")
             return True
+        record_command(self.workdir)
         if start:
             monitor.say(f"going on from {start / 1000:g} kimg")
         for line in self.since.lines:

@@ -25,7 +25,7 @@ from inr_gan_jax.train.lease import Lease
 from inr_gan_jax.train.means import Means, means_of
 
 RUN_FILE = "run.json"
-SCRIPT = "inr-gan"  # the console command
+_SCRIPT = "inr-gan"  # the console command
 
 
 @contextlib.contextmanager
@@ -83,7 +83,6 @@ def _claim(
     workdir.mkdir(parents=True, exist_ok=True)
     lease.take()
     record["config"] = configs.to_plain(config)
-    record.setdefault("command", _command())
     _write_record(path, record)
     before = json.dumps(record)
     means = means_of(config, networks, record)
@@ -92,11 +91,21 @@ def _claim(
     return means
 
 
+def record_command(workdir: epath.Path) -> None:
+    """Says in the run's record what trains it from here on; all processes call this."""
+
+    def write() -> None:
+        path = workdir / RUN_FILE
+        _write_record(path, _read_record(path) | {"command": _command()})
+
+    by_first(write)
+
+
 def _command() -> str:
-    """What started this process, as one types it: a run's record says how it came about."""
+    """What started this process, as one types it."""
     python, *rest = sys.orig_argv
-    if rest and os.path.basename(rest[0]) == SCRIPT:  # the console script, a file for Python
-        return shlex.join([SCRIPT, *rest[1:]])
+    if rest and os.path.basename(rest[0]) == _SCRIPT:  # the console script, a file for Python
+        return shlex.join([_SCRIPT, *rest[1:]])
     return shlex.join([os.path.basename(python), *rest])
 
 
@@ -112,20 +121,13 @@ class Since(NamedTuple):
     lines: list[str]
 
 
-def since(workdir: epath.Path, images: int, total: int) -> Since:
-    """Dates what changed at this start, which goes on from `images`; all processes call this.
-
-    The record's command is this start's, where it trains: there are less than `total` images yet.
-    """
+def since(workdir: epath.Path, images: int) -> Since:
+    """Dates what changed at this start, which goes on from `images`; all processes call this."""
 
     def settle() -> list:
         path = workdir / RUN_FILE
         record = _read_record(path)
-        before = json.dumps(record)
-        changes.dated(record, images)
-        if images < total:
-            record["command"] = _command()
-        if json.dumps(record) != before:
+        if changes.dated(record, images):
             _write_record(path, record)
         order, anew = changes.order_from(record), changes.augmented_anew(record, images)
         return [order, anew, changes.lines(record)]

@@ -5,6 +5,7 @@ import importlib.util
 import jax
 import pytest
 
+from inr_gan_jax import errors
 from inr_gan_jax.errors import UserError
 from inr_gan_jax.runtime import devices
 
@@ -92,3 +93,10 @@ def test_an_accelerator_at_work_is_not_idle(tmp_path, monkeypatch):
     gpus(tmp_path)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert devices.idle_accelerator(tmp_path) is None
+
+
+def test_extras_beside_a_wheel(tmp_path, monkeypatch):
+    """Where no constraints.txt lies beside the package they are named as pip finds them."""
+    assert errors.pip_install("tpu,gcs") == "pip install -c constraints.txt -e .[tpu,gcs]"
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "inr_gan_jax" / "errors.py"))
+    assert errors.pip_install("tpu,gcs") == 'pip install "inr_gan_jax[tpu,gcs]"'

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import released
 from helpers.environment import GOLDEN
+from helpers.models import tiny_model
 from helpers.released import Call, Global, New, dump
 
 import inr_gan_jax
@@ -67,6 +68,12 @@ OTHERS = {
     "no checkpoint, but a list": dump([1]),
     "no whole PyTorch checkpoint": (FORMATS / "released-cips.pkl").read_bytes()[:-1000],
 }  # fmt: skip
+
+
+def test_functions_are_no_generator(tmp_path):
+    tiny_model().image(seed=0).save(tmp_path / "one.inr")
+    with pytest.raises(UserError, match=r"one.inr holds functions.*render --image=FILE"):
+        inr_gan_jax.load(tmp_path / "one.inr")
 
 
 @pytest.mark.parametrize("words", OTHERS)
